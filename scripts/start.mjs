@@ -22,7 +22,9 @@ for (const signal of signals) {
   });
 }
 
-const lockHash = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+const lockHash = createHash("sha256")
+  .update(readFileSync(join(root, "package-lock.json")))
+  .digest("hex");
 if (!isInstalled()) {
   process.stderr.write("purser: installing the locked dependencies (once, about half a minute) …\n");
   const windows = process.platform === "win32";
@@ -47,7 +49,13 @@ function isInstalled() {
 /** The Node the lock file carries for this platform; else the one that runs this file, if it is new enough. */
 function findNode() {
   const platform = process.platform === "win32" ? "win" : process.platform;
-  const pinned = join(root, "node_modules", `node-${platform}-${process.arch}`, "bin", process.platform === "win32" ? "node.exe" : "node");
+  const pinned = join(
+    root,
+    "node_modules",
+    `node-${platform}-${process.arch}`,
+    "bin",
+    process.platform === "win32" ? "node.exe" : "node",
+  );
   if (existsSync(pinned)) return pinned;
   const [major, minor] = process.versions.node.split(".").map(Number);
   if (major > 22 || (major === 22 && minor >= 19)) return process.execPath;
