@@ -1,0 +1,96 @@
+/**
+ * Owns what the engine needs to know of any provider: one set of functions per provider, plain data between them.
+ * Does not own any provider's spelling (the folders beside this file).
+ * Invariant: a provider reads and shapes; it never touches a socket, a clock or a ledger.
+ */
+import type { Refusal } from "../core/errors/codes.ts";
+import type { Usage } from "../core/usage/usage.ts";
+
+/** Bytes `[start, end)` of a body. */
+export interface Span {
+  start: number;
+  end: number;
+}
+
+/** What a request's body says about its cost, and where. Plain data. */
+export interface RequestFacts {
+  model: string;
+  /** `undefined`: the body names none, and the model's maximum applies. */
+  maxTokens: number | undefined;
+  isStream: boolean;
+  /** Where the values stand that a decision may replace. `maxTokens` is absent where the body has none. */
+  spans: { model: Span; maxTokens: Span | undefined };
+  bodyBytes: number;
+  /** Bytes of the body without base64 payloads: no text can hold more tokens than bytes. */
+  textBytes: number;
+  imageCount: number;
+  /** Input that is not in the body (URLs, files, PDF pages, threads, MCP servers): only the context window bounds it. */
+  remoteInputs: readonly string[];
+  /** Client tools by type ("custom", "bash_20250124", …); empty: none. */
+  clientToolTypes: readonly string[];
+  isToolForced: boolean;
+  /** Tools that the provider runs in a loop of its own, with the cap the request sets on each. */
+  serverTools: readonly { type: string; usesMax: number | undefined }[];
+  /** Parts whose cost nothing in the request bounds, by name ("fallbacks", "compaction", …), server tools without a cap included. */
+  unboundedParts: readonly string[];
+  cacheWrites: "none" | "5m" | "1h";
+  speed: "standard" | "fast";
+  /** `undefined`: the request does not say, so the account's default applies and the surcharge has to be assumed. */
+  isUsOnly: boolean | undefined;
+  thinking: { type: string; budgetTokens: number | undefined } | undefined;
+  hasSamplingParameters: boolean;
+  /** Facts of the conversation that decide when a model may be changed. */
+  history: { hasAssistantTurn: boolean; isAnsweringTool: boolean; hasThinking: boolean };
+  /** Spans of the elements of the conversation, oldest first, by which an unnamed session is recognised. */
+  messageSpans: readonly Span[];
+  /** A session the body itself names (Claude Code's metadata), if any. */
+  namedSession: string | undefined;
+}
+
+/** Reading a body: the facts, or the refusal that names the place. */
+export type ReadRequestResult = { outcome: "read"; facts: RequestFacts } | { outcome: "refused"; refusal: Refusal };
+
+/** What the meter knows of a call at some moment. */
+export interface MeterReading {
+  /** Usage as last reported; `undefined` if the provider has said nothing yet. */
+  usage: Usage | undefined;
+  /** True once the provider has reported everything: the usage is what will be billed. */
+  isFinal: boolean;
+  /** The model that answers, once known. */
+  model: string | undefined;
+  stopReason: string | undefined;
+  /** An error event or error body, once seen. */
+  error: { type: string; message: string } | undefined;
+}
+
+/** Reads along with an answer, chunk by chunk, without changing or holding a byte of it. */
+export interface ResponseMeter {
+  /** @param chunk the next bytes, cut anywhere. */
+  push(chunk: Uint8Array): void;
+  /** No more bytes will come. */
+  end(): void;
+  reading(): MeterReading;
+}
+
+/** A refusal in a provider's shape, ready to be sent. */
+export interface ShapedError {
+  status: number;
+  headers: Record<string, string>;
+  body: string;
+}
+
+/** Everything the engine and the faces ask of a provider. */
+export interface Provider {
+  name: string;
+  /** Reads a request that will be metered. */
+  readRequest(body: Uint8Array): ReadRequestResult;
+  /** The most input tokens this request can be billed for on a model, before the context window caps it. */
+  boundInputTokens(facts: RequestFacts, model: string): number;
+  /** Why a model would not accept this request, or `undefined` if it would. */
+  rejectedBy(facts: RequestFacts, model: string): string | undefined;
+  /** The body with one or both values replaced; every other byte as it was. */
+  editRequest(body: Uint8Array, facts: RequestFacts, edit: { model?: string; maxTokens?: number }): Uint8Array;
+  /** A meter for an answer with this `content-type` (already decoded if it was compressed). */
+  openMeter(input: { contentType: string; requestedModel: string }): ResponseMeter;
+  shapeError(refusal: Refusal, client: { userAgent: string | undefined; requestId: string }): ShapedError;
+}
