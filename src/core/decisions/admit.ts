@@ -1,0 +1,148 @@
+/**
+ * Owns admission: given what every limit holds at one instant, is a call admitted, does it wait, or is it refused, and why.
+ * Does not own where the figures come from (counters.ts) or what is written (transitions.ts).
+ * Invariants: refusing is the default and admitting the explicit end; a refusal and a wait change nothing; reservations of calls in
+ * flight make a call wait and never refuse it; a limit that refuses beats one that waits. The steps are those of design §4.
+ */
+import type { ErrorCode } from "../errors/codes.ts";
+import type { Measure } from "../limits/limit.ts";
+
+/** Clears within this: the call waits in line instead of being refused. */
+export const WAIT_MS_MAX = 10_000;
+/** Clears within this: refused with an honest time to come back; later: refused for good. */
+export const RETRY_MS_MAX = 59_000;
+/** A throttled start further away than this is refused. */
+export const THROTTLE_MS_MAX = 30_000;
+
+/** What one limit says at the instant of a decision. Everything admission looks at: stored, it can be decided again. */
+export interface LimitView {
+  limit: string;
+  scope: Readonly<Record<string, string>>;
+  /** Names the counter series, so that waiters on it can be found: scope value and what is counted. */
+  counterId: string;
+  measure: Measure;
+  amount: bigint;
+  /** `undefined`: never refuses. */
+  ceiling: bigint | undefined;
+  /** A second, higher ceiling for a session that `grace` lets finish; `undefined`: this call has none. */
+  graceCeiling: bigint | undefined;
+  spent: bigint;
+  reserved: bigint;
+  /** The call's bound in this measure; `undefined`: nothing bounds it. */
+  bound: bigint | undefined;
+  /** End of the window; `Infinity`: none. */
+  windowEndMs: number;
+  /** When spent alone would leave room for the bound, counting callers who were told to come back before; `Infinity`: never. */
+  clearsAtMs: number;
+}
+
+/** A pace that a threshold asks for, and when its next call may start. */
+export interface Pace {
+  key: string;
+  limit: string;
+  intervalMs: number;
+  nextStartMs: number;
+  /** A start this call was given before; it does not take another. */
+  grantedStartMs: number | undefined;
+}
+
+export interface AdmitInput {
+  views: readonly LimitView[];
+  paces: readonly Pace[];
+  /** Counter series on which an earlier call already waits. */
+  heldBack: ReadonlySet<string>;
+  isPriceKnown: boolean;
+  unboundedParts: readonly string[];
+  nowMs: number;
+}
+
+/** The limit a refusal names. */
+export interface RefusedBy {
+  code: ErrorCode;
+  view: LimitView | undefined;
+  /** When it clears; `Infinity`: never by itself. */
+  clearsAtMs: number;
+}
+
+export type Admission =
+  | { outcome: "admitted"; isGraced: boolean }
+  | { outcome: "wait"; blockedOn: readonly string[]; /** Look again at this instant even if nothing is freed. */ untilMs: number }
+  | { outcome: "throttled"; startAtMs: number }
+  | { outcome: "denied"; by: RefusedBy };
+
+/** Decides. Steps 1, 2, 3 and 5 of admission, then the pace. */
+export function admit(input: AdmitInput): Admission {
+  const denied = findRefusal(input);
+  if (denied !== undefined) return { outcome: "denied", by: denied };
+
+  const waiting = findWait(input);
+  if (waiting !== undefined) return waiting;
+
+  const startAtMs = nextStart(input);
+  if (startAtMs - input.nowMs > THROTTLE_MS_MAX) {
+    return { outcome: "denied", by: { code: "rate_limited", view: viewOfPace(input), clearsAtMs: startAtMs - THROTTLE_MS_MAX } };
+  }
+  if (startAtMs > input.nowMs) return { outcome: "throttled", startAtMs };
+  return { outcome: "admitted", isGraced: input.views.some(isGraceUsed) };
+}
+
+function findRefusal(input: AdmitInput): RefusedBy | undefined {
+  const refusals = input.views.map((view) => refusalBy(view, input)).filter((refusal) => refusal !== undefined);
+  return refusals.reduce<RefusedBy | undefined>(
+    (last, next) => (last === undefined || isLater(next, last) ? next : last),
+    undefined,
+  );
+}
+
+/** Final refusals come before those that clear, then the one that clears last. */
+function isLater(a: RefusedBy, b: RefusedBy): boolean {
+  const rank = ({ code }: RefusedBy): number => (code === "rate_limited" ? 0 : code === "limit_reached" ? 1 : 2);
+  return rank(a) !== rank(b) ? rank(a) > rank(b) : a.clearsAtMs > b.clearsAtMs;
+}
+
+function refusalBy(view: LimitView, { isPriceKnown, nowMs }: AdmitInput): RefusedBy | undefined {
+  if (view.ceiling === undefined) return undefined;
+  if (view.bound === undefined) {
+    return { code: isPriceKnown ? "unbounded_cost" : "unpriced_model", view, clearsAtMs: Infinity };
+  }
+  // Concurrency is never spent: its answer is to wait, unless no call at all may run.
+  const ceiling = ceilingFor(view);
+  if (view.bound > ceiling) return { code: "limit_too_small", view, clearsAtMs: Infinity };
+  if (view.spent + view.bound <= ceiling) return undefined;
+  const waitMs = view.clearsAtMs - nowMs;
+  if (waitMs <= WAIT_MS_MAX) return undefined;
+  return { code: waitMs <= RETRY_MS_MAX ? "rate_limited" : "limit_reached", view, clearsAtMs: view.clearsAtMs };
+}
+
+function findWait({ views, heldBack, nowMs }: AdmitInput): Admission | undefined {
+  const blocking = views.filter((view) => isBlocking(view) || heldBack.has(view.counterId));
+  if (blocking.length === 0) return undefined;
+  const clearing = blocking.filter((view) => isSpent(view) && view.clearsAtMs > nowMs).map((view) => view.clearsAtMs);
+  return { outcome: "wait", blockedOn: blocking.map(({ counterId }) => counterId), untilMs: Math.min(Infinity, ...clearing) };
+}
+
+function isBlocking(view: LimitView): boolean {
+  return view.ceiling !== undefined && view.spent + view.reserved + (view.bound ?? 0n) > ceilingFor(view);
+}
+
+function isSpent(view: LimitView): boolean {
+  return view.spent + (view.bound ?? 0n) > ceilingFor(view);
+}
+
+function ceilingFor(view: LimitView): bigint {
+  return view.graceCeiling ?? view.ceiling ?? 0n;
+}
+
+/** True if the call is admitted only because `grace` lets its session finish. */
+export function isGraceUsed({ graceCeiling, ceiling, spent, reserved, bound }: LimitView): boolean {
+  return graceCeiling !== undefined && ceiling !== undefined && (spent >= ceiling || spent + reserved + (bound ?? 0n) > ceiling);
+}
+
+function nextStart({ paces, nowMs }: AdmitInput): number {
+  return Math.max(nowMs, ...paces.map(({ grantedStartMs, nextStartMs }) => grantedStartMs ?? nextStartMs));
+}
+
+function viewOfPace({ paces, views }: AdmitInput): LimitView | undefined {
+  const last = paces.reduce<Pace | undefined>((a, b) => (a === undefined || b.nextStartMs > a.nextStartMs ? b : a), undefined);
+  return views.find(({ limit }) => limit === last?.limit);
+}

@@ -1,0 +1,63 @@
+/**
+ * Owns when a threshold is told: once per limit, scope value, threshold and window. Does not own who is told (alerts/).
+ * Invariant: telling depends on spent alone; a rolling limit is told again only after spent was below the threshold for the
+ * window's length, which is worked out from the buckets and so needs no timer.
+ */
+import { clearsAtMs, totalsOf, windowOf, type CallCounter, type ScopeState } from "./counters.ts";
+import type { Action, Limit, Threshold } from "../limits/limit.ts";
+
+/** A threshold was reached. */
+export interface Alert {
+  limit: string;
+  scope: Readonly<Record<string, string>>;
+  threshold: string;
+  /** What begins here, the alert itself included. */
+  actions: readonly Action["kind"][];
+  measure: Limit["measure"];
+  amount: bigint;
+  thresholdAmount: bigint;
+  spent: bigint;
+  atMs: number;
+  /** When the window ends; `Infinity`: never. */
+  windowEndMs: number;
+}
+
+/** `alert` tells, and so does everything that stops or holds calls. `downgrade` and `throttle` alone change calls without telling. */
+const TELLING: ReadonlySet<Action["kind"]> = new Set(["alert", "stop", "grace"]);
+
+/** Finds the thresholds to tell now and remembers that they were told. */
+export function collectAlerts(state: ScopeState, counter: CallCounter, atMs: number): Alert[] {
+  const { limit } = counter.compiled;
+  const alerts: Alert[] = [];
+  const { spent } = totalsOf(state, counter.compiled, atMs);
+  for (const threshold of limit.thresholds) {
+    if (spent < threshold.amount) break;
+    if (!threshold.actions.some(({ kind }) => TELLING.has(kind))) continue;
+    if (!mustTell(state, counter, threshold, atMs)) continue;
+    alerts.push({
+      limit: limit.name,
+      scope: counter.scope,
+      threshold: threshold.label,
+      actions: threshold.actions.map(({ kind }) => kind),
+      measure: limit.measure,
+      amount: limit.amount,
+      thresholdAmount: threshold.amount,
+      spent,
+      atMs,
+      windowEndMs: windowOf(limit, atMs).endMs,
+    });
+  }
+  return alerts;
+}
+
+function mustTell(state: ScopeState, { compiled }: CallCounter, threshold: Threshold, atMs: number): boolean {
+  const key = `${compiled.limit.name}/${threshold.label}/${threshold.amount}`;
+  const told = state.told.get(key);
+  const isRolling = compiled.limit.window.kind === "rolling";
+  const windowKey = isRolling ? "rolling" : windowOf(compiled.limit, atMs).key;
+  const belowFromMs = isRolling ? clearsAtMs(state, compiled, atMs, threshold.amount - 1n) : Infinity;
+  const lengthMs = compiled.limit.window.kind === "rolling" ? compiled.limit.window.lengthMs : 0;
+  const isNew = told === undefined || told.windowKey !== windowKey || (isRolling && atMs >= told.belowFromMs + lengthMs);
+  state.told.set(key, { windowKey, belowFromMs });
+  return isNew;
+}

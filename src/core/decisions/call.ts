@@ -1,0 +1,64 @@
+/**
+ * Owns what a decision is asked about: a call, and the models it could run on with the bound of each.
+ * Does not own how bounds are found (engine/, providers/, core/pricing).
+ */
+import type { NanoUsd } from "../money/money.ts";
+import type { Limit, Measure, Scopes } from "../limits/limit.ts";
+
+/** One model that a call could run on, and the most it could cost there. The first candidate is the model asked for. */
+export interface Candidate {
+  /** As it is spelled upstream. */
+  model: string;
+  /** The price book's own name of the model, so that another spelling is no other scope value. */
+  canonicalModel: string;
+  /** Why this model would not accept the request; `undefined`: it would. */
+  rejectedBy: string | undefined;
+  /** max_tokens to run with; `undefined`: the request names none. */
+  maxTokens: number | undefined;
+  inputTokensBound: number;
+  outputTokensBound: number;
+  /** The proven bound without unbounded parts; `undefined`: no price is known. */
+  usdBound: NanoUsd | undefined;
+  /** Parts of the request that nothing bounds, by name. */
+  unboundedParts: readonly string[];
+  /** What ten more calls like this are expected to cost, a cache rewrite included; `undefined`: unknown. */
+  tenCallsNanoUsd: bigint | undefined;
+  priceIds: readonly string[];
+}
+
+/** What is known of a call before it is decided. */
+export interface CallFacts {
+  callId: string;
+  scopes: Scopes;
+  provider: string;
+  requestedModel: string;
+  /** 0 for the first attempt, as the client counts. */
+  attempt: number;
+  isStream: boolean;
+  history: { hasAssistantTurn: boolean; isAnsweringTool: boolean; hasThinking: boolean };
+}
+
+/**
+ * How much of a limit a candidate may take: in nano-dollars for usd, whole numbers otherwise; `undefined` where nothing bounds it.
+ */
+export function boundIn(limit: Limit, candidate: Candidate): bigint | undefined {
+  if (limit.measure !== "usd") return boundOf(limit.measure, candidate);
+  if (candidate.usdBound === undefined) return undefined;
+  if (candidate.unboundedParts.length === 0) return candidate.usdBound;
+  const reserve = limit.unboundedReserveNanoUsd;
+  return reserve === undefined ? undefined : reserve > candidate.usdBound ? reserve : candidate.usdBound;
+}
+
+function boundOf(measure: Exclude<Measure, "usd">, { inputTokensBound, outputTokensBound }: Candidate): bigint {
+  switch (measure) {
+    case "tokens":
+      return BigInt(inputTokensBound + outputTokensBound);
+    case "inputTokens":
+      return BigInt(inputTokensBound);
+    case "outputTokens":
+      return BigInt(outputTokensBound);
+    case "requests":
+    case "concurrency":
+      return 1n;
+  }
+}

@@ -1,0 +1,270 @@
+/**
+ * Owns what is counted where: which counters a call touches, what they hold, and when what they hold clears.
+ * Does not own admission (admit.ts) or how counters are stored (ledger/).
+ * Invariants: a counter is named by what it counts, never by a limit's name, so editing a limit loses nothing; the window is part
+ * of the name, so nothing is ever reset; a charge stays at the instant of its reservation.
+ */
+import { bucketAt, bucketLeavesAtMs, isBucketCounted, windowAt } from "../windows/windows.ts";
+import { ceilingOf, type Limit, type ScopeName, type Scopes, type WherePattern } from "../limits/limit.ts";
+
+/** Spent S and reserved R of one (measure, scope value, window), in the measure's unit. */
+export interface Counter {
+  spent: bigint;
+  reserved: bigint;
+  /** From this instant on no decision looks at it (epoch ms); `Infinity` for counters without a window. */
+  untilMs: number;
+}
+
+/** Everything remembered about one scope value. */
+export interface ScopeState {
+  /** By what is counted (`usd@day:UTC:1:1`), then by window (`2026-11-22`, or a bucket's index). */
+  counters: Map<string, Map<string, Counter>>;
+  /** When the next throttled call may start, by what throttles it (epoch ms). */
+  nextStartMs: Map<string, number>;
+  /** Thresholds already told, by limit and threshold. */
+  told: Map<string, Told>;
+  /** Only for a session's own value. */
+  session: SessionState | undefined;
+}
+
+/** That a threshold was told, and for which window. */
+export interface Told {
+  windowKey: string;
+  /** Rolling limits: when S falls below the threshold if nothing more is spent. Told again only a window's length after that. */
+  belowFromMs: number;
+}
+
+/** What a session remembers between its calls. */
+export interface SessionState {
+  /** Model asked for → model given, for the rest of the session. */
+  downgraded: Map<string, string>;
+  /** Calls since a downgrade fell due without a moment to switch. */
+  callsSinceDowngradeDue: number;
+  lastStopReason: string | undefined;
+  /** The latest instant of a reservation of this session that was settled. */
+  lastSettledChargeAtMs: number | undefined;
+  /** Calls let through beyond a limit by `grace`, by limit and window. */
+  graceCalls: Map<string, number>;
+}
+
+/** A scope value nothing is known of. */
+export function emptyScopeState(): ScopeState {
+  return { counters: new Map(), nextStartMs: new Map(), told: new Map(), session: undefined };
+}
+
+/** A session nothing is known of. */
+export function emptySessionState(): SessionState {
+  return {
+    downgraded: new Map(),
+    callsSinceDowngradeDue: 0,
+    lastStopReason: undefined,
+    lastSettledChargeAtMs: undefined,
+    graceCalls: new Map(),
+  };
+}
+
+/** A limit with what every decision needs of it worked out once. */
+export interface CompiledLimit {
+  limit: Limit;
+  /** Names what is counted, apart from scope value and window. */
+  what: string;
+  /** `undefined`: never refuses. */
+  ceiling: bigint | undefined;
+}
+
+/** The rules in force: a version, its limits and the models to fall back to. */
+export interface LimitSet {
+  version: string;
+  limits: readonly CompiledLimit[];
+  /** Model → the next cheaper one to try. */
+  downgrade: ReadonlyMap<string, string>;
+}
+
+/** Works out once what every decision needs of each limit. */
+export function compileLimits(input: {
+  version: string;
+  limits: readonly Limit[];
+  downgrade: ReadonlyMap<string, string>;
+}): LimitSet {
+  const limits = input.limits.map((limit) => ({ limit, what: nameOfWhat(limit), ceiling: ceilingOf(limit) }));
+  return { version: input.version, limits, downgrade: input.downgrade };
+}
+
+function nameOfWhat(limit: Limit): string {
+  const reads = limit.cacheReads === "ignore" ? "-reads" : "";
+  const where = limit.where.map(({ scope, anyOf }) => `?${scope}=${anyOf.map(nameOfPattern).sort().join("|")}`).sort();
+  return `${limit.measure}${reads}${where.join("")}${nameOfWindow(limit)}`;
+}
+
+function nameOfPattern({ text, isPrefix }: WherePattern["anyOf"][number]): string {
+  return escapeName(text) + (isPrefix ? "*" : "");
+}
+
+function nameOfWindow({ measure, window }: Limit): string {
+  if (measure === "concurrency") return "";
+  if (window.kind === "lifetime") return "@life";
+  if (window.kind === "rolling") return `@${window.lengthMs}`;
+  const { unit, timeZone, weekStart, monthDay } = window;
+  return `@${unit}:${timeZone}${unit === "week" ? `:${weekStart}` : unit === "month" ? `:${monthDay}` : ""}`;
+}
+
+/** Separators of names inside values: written so that no value can pretend to be two. */
+function escapeName(text: string): string {
+  return text.replaceAll(/[%&=?|@*]/g, (found) => `%${found.charCodeAt(0).toString(16)}`);
+}
+
+/** One counter series that a call touches because of one limit. */
+export interface CallCounter {
+  compiled: CompiledLimit;
+  /** The scope values, for people: `{ agent: "a" }`; empty for `all`. */
+  scope: Readonly<Record<string, string>>;
+  scopeKey: string;
+}
+
+/** The name of a scope value, such as `agent=a&model=m`. */
+export function scopeKeyOf(scope: Readonly<Record<string, string>>): string {
+  const parts = Object.entries(scope).map(([name, value]) => `${escapeName(name)}=${escapeName(value)}`);
+  return parts.length === 0 ? "all" : parts.join("&");
+}
+
+/** The name of a session's own state. */
+export function sessionKeyOf(session: string): string {
+  return scopeKeyOf({ session });
+}
+
+/** The counters that a call on a model touches: one per limit that matches, several where a session counts for its parents. */
+export function countersOf(set: LimitSet, scopes: Scopes, model: string): CallCounter[] {
+  const found: CallCounter[] = [];
+  for (const compiled of set.limits) {
+    const { per, where } = compiled.limit;
+    if (!where.every((pattern) => isMatched(pattern, scopes, model))) continue;
+    const sessions = per.includes("session") ? [scopes.session, ...scopes.parentSessions] : [scopes.session];
+    for (const session of sessions) {
+      const scope: Record<string, string> = {};
+      for (const name of per) if (name !== "all") scope[name] = name === "session" ? session : valueOf(name, scopes, model);
+      found.push({ compiled, scope, scopeKey: scopeKeyOf(scope) });
+    }
+  }
+  return found;
+}
+
+function isMatched({ scope, anyOf }: WherePattern, scopes: Scopes, model: string): boolean {
+  const value = valueOf(scope, scopes, model);
+  return anyOf.some(({ text, isPrefix }) => (isPrefix ? value.startsWith(text) : value === text));
+}
+
+function valueOf(name: ScopeName, scopes: Scopes, model: string): string {
+  switch (name) {
+    case "all":
+      return "";
+    case "model":
+      return model;
+    case "project":
+    case "agent":
+    case "session":
+    case "user":
+    case "key":
+    case "task":
+      return scopes[name];
+    default:
+      return scopes.tags[name.slice("tag:".length)] ?? "default";
+  }
+}
+
+/** Where in a series a charge of this instant belongs. */
+export function windowOf(limit: Limit, atMs: number): { key: string; startMs: number; endMs: number; untilMs: number } {
+  if (limit.measure === "concurrency") return { key: "now", startMs: 0, endMs: Infinity, untilMs: Infinity };
+  if (limit.window.kind === "rolling") {
+    const bucket = bucketAt(limit.window.lengthMs, atMs);
+    const untilMs = bucketLeavesAtMs(limit.window.lengthMs, bucket);
+    return { key: String(bucket), startMs: atMs - limit.window.lengthMs, endMs: untilMs, untilMs };
+  }
+  const window = windowAt(limit.window, atMs);
+  return { ...window, untilMs: window.endMs };
+}
+
+/** Spent and reserved that a limit looks at, at an instant. */
+export function totalsOf(state: ScopeState, { limit, what }: CompiledLimit, atMs: number): { spent: bigint; reserved: bigint } {
+  const series = state.counters.get(what);
+  if (series === undefined) return { spent: 0n, reserved: 0n };
+  if (limit.window.kind !== "rolling" || limit.measure === "concurrency") {
+    const counter = series.get(windowOf(limit, atMs).key);
+    return { spent: counter?.spent ?? 0n, reserved: counter?.reserved ?? 0n };
+  }
+  let spent = 0n;
+  let reserved = 0n;
+  for (const [bucket, counter] of series) {
+    if (!isBucketCounted(limit.window.lengthMs, Number(bucket), atMs)) continue;
+    spent += counter.spent;
+    reserved += counter.reserved;
+  }
+  return { spent, reserved };
+}
+
+/**
+ * The first instant at which spent is at most `target`, if nothing more is spent. `Infinity`: never by itself.
+ */
+export function clearsAtMs(state: ScopeState, { limit, what }: CompiledLimit, atMs: number, target: bigint): number {
+  if (target < 0n) return Infinity;
+  if (limit.measure === "concurrency" || limit.window.kind === "lifetime") return Infinity;
+  if (limit.window.kind === "calendar") return windowOf(limit, atMs).endMs;
+  const { lengthMs } = limit.window;
+  const buckets = [...(state.counters.get(what) ?? [])]
+    .map(([bucket, { spent }]) => ({ bucket: Number(bucket), spent }))
+    .filter(({ bucket, spent }) => spent > 0n && isBucketCounted(lengthMs, bucket, atMs))
+    .sort((a, b) => a.bucket - b.bucket);
+  let left = buckets.reduce((sum, { spent }) => sum + spent, 0n);
+  for (const { bucket, spent } of buckets) {
+    if (left <= target) break;
+    left -= spent;
+    if (left <= target) return bucketLeavesAtMs(lengthMs, bucket);
+  }
+  return atMs;
+}
+
+/** One change of one counter. The sum of all charges ever written for a counter is that counter. */
+export interface Charge {
+  scopeKey: string;
+  what: string;
+  windowKey: string;
+  spent: bigint;
+  reserved: bigint;
+}
+
+/** How long a counter outlives its window, so that a late settlement and a clock set back still find it: once more its length. */
+const KEPT_WINDOWS_MS_MIN = 2 * 60_000;
+
+/** Adds a charge to a scope value's counters. */
+export function chargeCounter(state: ScopeState, charge: Charge, untilMs: number): void {
+  let series = state.counters.get(charge.what);
+  if (series === undefined) state.counters.set(charge.what, (series = new Map()));
+  const counter = series.get(charge.windowKey);
+  if (counter === undefined) {
+    series.set(charge.windowKey, { spent: charge.spent, reserved: charge.reserved, untilMs });
+    return;
+  }
+  counter.spent += charge.spent;
+  counter.reserved += charge.reserved;
+}
+
+/** Drops counters that no decision can look at any more; what they held stays in the entries. */
+export function pruneCounters(state: ScopeState, nowMs: number): void {
+  for (const [what, series] of state.counters) {
+    if (series.size < 2) continue;
+    const lengthMs = Math.max(KEPT_WINDOWS_MS_MIN, lengthOf(what));
+    for (const [key, counter] of series) {
+      if (counter.reserved === 0n && counter.untilMs + lengthMs < nowMs) series.delete(key);
+    }
+  }
+}
+
+/** How long a window of this name lasts at most; the name begins with its length or its unit behind the last `@`. */
+function lengthOf(what: string): number {
+  const name = what.slice(what.lastIndexOf("@") + 1);
+  const dayMs = 86_400_000;
+  if (name.startsWith("hour")) return 3_600_000;
+  if (name.startsWith("day")) return 2 * dayMs;
+  if (name.startsWith("week")) return 8 * dayMs;
+  if (name.startsWith("month")) return 32 * dayMs;
+  return Number(name) || 0;
+}

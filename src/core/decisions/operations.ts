@@ -1,0 +1,222 @@
+/**
+ * Owns the operations a ledger carries out and what each answers: plain data, the same for every store.
+ * Does not own their effect (transitions.ts) or how they are stored (ledger/).
+ * Invariant: every operation is one atomic step, and asking again with the same call id changes nothing.
+ */
+import type { ErrorCode } from "../errors/codes.ts";
+import type { NanoUsd } from "../money/money.ts";
+import type { Scopes } from "../limits/limit.ts";
+import type { TokenParts } from "../usage/usage.ts";
+import type { Alert } from "./alerts.ts";
+import type { AdmitInput, LimitView } from "./admit.ts";
+import type { CallFacts, Candidate } from "./call.ts";
+import type { Charge } from "./counters.ts";
+
+export type Operation = ReserveOperation | RenewOperation | SettleOperation | VoidOperation | ExpireOperation | RefuseOperation;
+
+/** Asks for admission and sets the bound aside, in all counters or in none. */
+export interface ReserveOperation {
+  kind: "reserve";
+  atMs: number;
+  ownerId: string;
+  call: CallFacts;
+  /** Never empty; the model asked for comes first. */
+  candidates: readonly Candidate[];
+  /** Counter series on which an earlier call of this process waits. */
+  heldBack: readonly string[];
+  /** Starts that throttling gave this call before, by pace. */
+  grantedStartsMs: Readonly<Record<string, number>>;
+  /** By counter series: how many refused callers were already told to come back when it clears. */
+  placesAhead: Readonly<Record<string, number>>;
+}
+
+/** Lowers what a running call holds, once more of its cost is known. Never raises it. */
+export interface RenewOperation {
+  kind: "renew";
+  atMs: number;
+  callId: string;
+  usdBound: NanoUsd | undefined;
+  inputTokensBound: number;
+  outputTokensBound: number;
+}
+
+/** What a call turned out to be. */
+export interface CallResult {
+  /** `undefined`: no price is known for something it used; it is then counted at its bound. */
+  costNanoUsd: NanoUsd | undefined;
+  tokens: TokenParts;
+  /** Cost by part, as exact text; for people and for checking by hand. */
+  costParts: readonly CostPartText[];
+  priceIds: readonly string[];
+  webSearchRequests: number;
+  /** False only if the provider's final usage was read and every meter had its price. */
+  isEstimated: boolean;
+  flags: readonly string[];
+  /** The model that answered, as the provider named it. */
+  model: string;
+  status: number | undefined;
+  stopReason: string | undefined;
+  providerRequestId: string | undefined;
+  error: { type: string; message: string } | undefined;
+}
+
+/** One line of a call's cost. */
+export interface CostPartText {
+  meter: string;
+  model: string;
+  quantity: number;
+  /** For people, such as "$4 / MTok × 1.1". */
+  unitPrice: string;
+  /** Exact, not rounded. */
+  costUsd: string;
+}
+
+/** Replaces a reservation by the actual cost. A second one for the same call must say the same. */
+export interface SettleOperation {
+  kind: "settle";
+  atMs: number;
+  callId: string;
+  result: CallResult;
+}
+
+/** Gives a reservation back whole: nothing was sent upstream. */
+export interface VoidOperation {
+  kind: "void";
+  atMs: number;
+  callId: string;
+  reason: string;
+}
+
+/** Counts a reservation at its bound: its owner is gone. A settlement may still come later. */
+export interface ExpireOperation {
+  kind: "expire";
+  atMs: number;
+  callId: string;
+  reason: string;
+}
+
+/** Records a refusal that was decided outside a reservation (a wait that took too long, a request that was never priced). */
+export interface RefuseOperation {
+  kind: "refuse";
+  atMs: number;
+  call: CallFacts;
+  code: ErrorCode;
+  view: LimitView | undefined;
+}
+
+export type OperationResult = ReserveResult | RenewResult | EndResult | RefuseResult;
+
+export type ReserveResult =
+  | {
+      kind: "reserve";
+      outcome: "reserved";
+      candidate: Candidate;
+      marks: readonly DecisionMark[];
+      /** Why a downgrade that was due did not happen. */
+      skippedReason: string | undefined;
+      alerts: readonly Alert[];
+      /** Counter series this call holds. */
+      counterIds: readonly string[];
+    }
+  | { kind: "reserve"; outcome: "wait"; blockedOn: readonly string[]; view: LimitView | undefined; untilMs: number }
+  | { kind: "reserve"; outcome: "throttled"; startAtMs: number; grantedStartsMs: Readonly<Record<string, number>> }
+  | {
+      kind: "reserve";
+      outcome: "denied";
+      code: ErrorCode;
+      view: LimitView | undefined;
+      clearsAtMs: number;
+      unboundedParts: readonly string[];
+      model: string;
+    }
+  | { kind: "reserve"; outcome: "duplicate" };
+
+/** What was done to a call besides letting it through. */
+export type DecisionMark = "downgraded" | "downgrade_skipped" | "throttled" | "graced";
+
+export interface RenewResult {
+  kind: "renew";
+  outcome: "renewed" | "not_open";
+  freedCounterIds: readonly string[];
+}
+
+export interface EndResult {
+  kind: "settle" | "void" | "expire";
+  /**
+   * `done` · `already_done`: said before, the same · `conflict`: said before, another amount; nothing changed · `unknown_call`.
+   */
+  outcome: "done" | "already_done" | "conflict" | "unknown_call";
+  /** Amount settled above the reservation; recorded, never clipped. */
+  overrunNanoUsd: NanoUsd;
+  alerts: readonly Alert[];
+  /** Counter series in which something was freed. */
+  freedCounterIds: readonly string[];
+}
+
+export interface RefuseResult {
+  kind: "refuse";
+  outcome: "recorded";
+}
+
+/** A reservation that is not ended. */
+export interface OpenCall {
+  callId: string;
+  ownerId: string;
+  atMs: number;
+  scopes: Scopes;
+  provider: string;
+  /** The price book's name of the model it runs on. */
+  model: string;
+  /** What it holds now, per counter: `spent` is what it was charged at once (requests), `reserved` what it holds. */
+  charges: readonly Charge[];
+  usdBound: NanoUsd | undefined;
+  inputTokensBound: number;
+  outputTokensBound: number;
+}
+
+/** How a call ended, as far as a second ending must agree with it. */
+export interface EndedCall {
+  status: "settled" | "voided" | "expired";
+  costNanoUsd: NanoUsd | undefined;
+  /** The reservation as it stood when the call ended: a late settlement replaces what was counted for it. */
+  open: OpenCall;
+  /** What the ending added to `spent`, per counter in the order of `open.charges`. */
+  spent: readonly bigint[];
+}
+
+/** One line of the ledger before it has a number and a hash. */
+export interface NewEntry {
+  kind: "reserved" | "renewed" | "settled" | "voided" | "expired" | "denied" | "alert" | "filled";
+  callId: string;
+  atMs: number;
+  /** Only for endings: what the call is counted with in money. */
+  costNanoUsd: NanoUsd | undefined;
+  charges: readonly Charge[];
+  body: EntryBody;
+}
+
+/** What an entry says besides its charges. JSON-safe after `toJson` of the store: bigints become decimal text. */
+export type EntryBody =
+  | { kind: "reserved"; decision: StoredDecision; call: CallFacts; ownerId: string; open: Omit<OpenCall, "charges"> }
+  | { kind: "renewed"; usdBound: NanoUsd | undefined; inputTokensBound: number; outputTokensBound: number }
+  | { kind: "settled"; result: CallResult; isLate: boolean; overrunNanoUsd: NanoUsd }
+  | { kind: "voided"; reason: string }
+  | { kind: "expired"; reason: string; tokens: { inputTokens: number; outputTokens: number } }
+  | { kind: "denied"; decision: StoredDecision | undefined; call: CallFacts; code: ErrorCode; view: LimitView | undefined }
+  | { kind: "alert"; alert: Alert }
+  | { kind: "filled"; limit: string; what: string };
+
+/** Everything a decision was made from, so that it can be made again. */
+export interface StoredDecision {
+  limitsVersion: string;
+  admit: Omit<AdmitInput, "heldBack"> & { heldBack: readonly string[] };
+  marks: readonly DecisionMark[];
+  skippedReason: string | undefined;
+  requestedModel: string;
+  model: string;
+  maxTokens: number | undefined;
+  usdBound: NanoUsd | undefined;
+  inputTokensBound: number;
+  outputTokensBound: number;
+  priceIds: readonly string[];
+}
