@@ -31,6 +31,8 @@ export interface RequestFacts {
   isToolForced: boolean;
   /** Tools that the provider runs in a loop of its own, with the cap the request sets on each. */
   serverTools: readonly { type: string; usesMax: number | undefined }[];
+  /** How often the model can read its context in this one call: 1, and one more for each use that a server tool's cap allows. */
+  samplingsMax: number;
   /** Parts whose cost nothing in the request bounds, by name ("fallbacks", "compaction", …), server tools without a cap included. */
   unboundedParts: readonly string[];
   cacheWrites: "none" | "5m" | "1h";
