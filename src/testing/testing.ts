@@ -1,0 +1,28 @@
+/**
+ * The entry point `purser/testing`: what a test of an agent, or of Purser itself, may stand on.
+ * It holds names only; each thing is made and documented in its own room.
+ */
+export { startSimulator } from "../simulator/simulator.ts";
+export type {
+  AnswerOptions,
+  Behaviour,
+  BehaviourChoice,
+  Bill,
+  BillLine,
+  BillReason,
+  Consumption,
+  ContentSpec,
+  CostParts,
+  GenerationOptions,
+  IterationSpec,
+  PaceOptions,
+  RequestMatch,
+  Sampling,
+  SimulatedRequest,
+  Simulator,
+  SimulatorOptions,
+  TellingOptions,
+  TokenParts,
+  UsageFault,
+  WireOptions,
+} from "../simulator/simulator.ts";
