@@ -47,6 +47,11 @@ export interface PriceRow {
   priorityBps: number | undefined;
   flexBps: number | undefined;
   usOnlyBps: number | undefined;
+  /**
+   * Surcharge of other platforms' regional endpoints, where their model id names a region (`us.anthropic.…`). Absent: none is known,
+   * and such a spelling has the row's own price.
+   */
+  regionalBps?: number | undefined;
   /** Nano-dollars per web search. Absent: unpriced. No multiplier applies to it. */
   nanoUsdPerWebSearch: NanoUsd | undefined;
   /** Largest input of one sampling, in tokens. */

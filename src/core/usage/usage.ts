@@ -43,9 +43,17 @@ export interface Usage {
  * - `cache_ttl_unknown`: cache writes without their lifetime; priced as said at the place that sets it.
  * - `usage_fell`: a later report was lower than an earlier one; the higher value was kept.
  * - `tier_of_total`: a server-tool loop without its single samplings, priced in the tier of its total (the dearer reading).
- * - `malformed_usage`: a figure that is no whole number at or above 0 was left out.
+ * - `malformed_usage`: a figure that is no whole number from 0 to 10^10 was left out, or two figures contradict each other.
+ * - `unknown_meter`: something was counted, or a way of running named, that this version has no price for.
+ * - `message_restarted`: a second message began inside one stream; what the first had used so far is counted beside it.
  */
-export type UsageFlag = "cache_ttl_unknown" | "usage_fell" | "tier_of_total" | "malformed_usage";
+export type UsageFlag =
+  | "cache_ttl_unknown"
+  | "usage_fell"
+  | "tier_of_total"
+  | "malformed_usage"
+  | "unknown_meter"
+  | "message_restarted";
 
 /** No tokens at all. */
 export const NO_TOKENS: Readonly<TokenParts> = {

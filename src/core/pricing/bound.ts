@@ -1,0 +1,83 @@
+/**
+ * Owns the most a call can cost before it has run: the dearest rate that may apply, times the most tokens there may be.
+ * Does not own how many tokens those are (providers/), nor parts of a call that nothing bounds.
+ * Invariant: no usage within the bounds is ever rated above the bound (held by a property test over every row of the book).
+ */
+import { toNanoUsd, ZERO_USD, type NanoUsd } from "../money/money.ts";
+import type { PriceRow, TokenMeter, TokenPrices } from "./price.ts";
+import { ONCE_BPS } from "./rate.ts";
+
+/** How much a call can use at most, and in which ways it may run. */
+export interface BoundCostInput {
+  /** All input of all its samplings, cached or not. */
+  inputTokens: number;
+  outputTokens: number;
+  /** The longest-lived cache write the request can cause; 1h includes 5m. */
+  cacheWrites: "none" | "5m" | "1h";
+  /** What was asked. A fast call may still run at standard speed, so the dearer of the two counts. */
+  speed: "standard" | "fast";
+  /** `undefined`: not said, so the account's default may be US-only, and the surcharge counts where the model has one. */
+  isUsOnly: boolean | undefined;
+  webSearches: number;
+}
+
+/**
+ * The most a call can cost, in nano-dollars, rounded up.
+ *
+ * @returns `undefined` if a price that may be needed is unknown: such a call has no bound.
+ */
+export function boundCost(row: PriceRow, input: BoundCostInput): NanoUsd | undefined {
+  if (row.isFree) return ZERO_USD;
+  const speedBps = input.speed === "fast" ? row.fastBps : ONCE_BPS;
+  const geoBps = input.isUsOnly === false ? ONCE_BPS : (row.usOnlyBps ?? (input.isUsOnly === true ? undefined : ONCE_BPS));
+  const searches = input.webSearches === 0 ? ZERO_USD : row.nanoUsdPerWebSearch;
+  const inputPrice = input.inputTokens === 0 ? ZERO_USD : dearestInput(row, input);
+  const outputPrice = input.outputTokens === 0 ? ZERO_USD : dearestOutput(row, input);
+  if (speedBps === undefined || geoBps === undefined || searches === undefined) return undefined;
+  if (inputPrice === undefined || outputPrice === undefined) return undefined;
+
+  const tokens = BigInt(input.inputTokens) * inputPrice + BigInt(input.outputTokens) * outputPrice;
+  const scaled = tokens * BigInt(Math.max(speedBps, ONCE_BPS)) * BigInt(Math.max(geoBps, ONCE_BPS));
+  const divisor = 1_000_000n * BigInt(ONCE_BPS) ** 2n;
+  return toNanoUsd((scaled + divisor - 1n) / divisor + BigInt(input.webSearches) * searches);
+}
+
+/** Every set of prices some sampling of the call may be rated by: input may be spread over several samplings, so base always counts. */
+function reachablePrices(row: PriceRow, inputTokens: number): TokenPrices[] {
+  const tiers = row.tiers.filter(({ aboveInputTokens }) => inputTokens > aboveInputTokens);
+  return [row.nanoUsdPerMTok, ...tiers.map(({ nanoUsdPerMTok }) => nanoUsdPerMTok)];
+}
+
+function dearestInput(row: PriceRow, input: BoundCostInput): NanoUsd | undefined {
+  const needed: TokenMeter[] = ["uncachedInput"];
+  if (input.cacheWrites !== "none" && !hasOwnCacheWrites(row)) needed.push("cacheWrite5m");
+  if (input.cacheWrites === "1h" && !hasOwnCacheWrites(row)) needed.push("cacheWrite1h");
+  // OpenAI writes its cache unasked from 1,024 tokens on, so those meters count whenever the row prices them.
+  const possible: TokenMeter[] = [
+    "cacheRead",
+    "cacheWrite30m",
+    ...(input.cacheWrites === "1h" ? (["cacheWrite12h"] as const) : []),
+  ];
+  return dearest(reachablePrices(row, input.inputTokens), needed, possible);
+}
+
+function dearestOutput(row: PriceRow, input: BoundCostInput): NanoUsd | undefined {
+  return dearest(reachablePrices(row, input.inputTokens), ["output"], []);
+}
+
+/** True for rows whose provider has cache lifetimes of its own (30 minutes, 12 hours) instead of 5 minutes and 1 hour. */
+function hasOwnCacheWrites(row: PriceRow): boolean {
+  return row.nanoUsdPerMTok.cacheWrite30m !== undefined;
+}
+
+function dearest(prices: readonly TokenPrices[], needed: TokenMeter[], possible: TokenMeter[]): NanoUsd | undefined {
+  let most = ZERO_USD;
+  for (const set of prices) {
+    if (needed.some((meter) => set[meter] === undefined)) return undefined;
+    for (const meter of [...needed, ...possible]) {
+      const price = set[meter];
+      if (price !== undefined && price > most) most = price;
+    }
+  }
+  return most;
+}
