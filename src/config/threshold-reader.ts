@@ -1,0 +1,233 @@
+/**
+ * Owns the part of a limit behind `at:` — which share or amount, which actions, and which of them contradict each other.
+ * Does not own the rest of a limit (limit-reader.ts) or what an action does (core/).
+ * Invariant: at most one threshold of a limit refuses, and nothing stands above it, because nothing above it could ever happen.
+ */
+import type { Action, Measure, Threshold } from "../core/limits/limit.ts";
+import { formatUsd, NANO_USD_PER_USD, parseUsd } from "../core/money/money.ts";
+import type { ConfigNode, MapEntry } from "./document.ts";
+import {
+  COUNT_MAX,
+  describeFound,
+  group,
+  parseLengthMs,
+  parseShareBps,
+  parseWholeNumber,
+  readEntries,
+  readFields,
+  readOneOrMore,
+  readWholeNumber,
+  refuseNotYet,
+  USD_MAX,
+} from "./fields.ts";
+import type { Place, Problems } from "./problems.ts";
+import { oneOf, quote } from "./problems.ts";
+
+/** What a threshold is read against. */
+export interface ThresholdContext {
+  measure: Measure;
+  /** The limit's amount, in the measure's unit. */
+  amount: bigint;
+  isLifetime: boolean;
+  hasDowngrade: boolean;
+}
+
+export const ACTION_NAMES = ["alert", "downgrade", "throttle", "grace", "stop"] as const;
+export const ACTIONS_NOT_YET = ["pause", "ask"] as const;
+/** Shares from 0.01 % to 1,000 %: a limit that only tells may tell far beyond its amount. */
+export const SHARE_BPS_MAX = 100_000n;
+export const GRACE_DEFAULT = { overdraftBps: 500, callsMax: 20 } as const;
+export const GRACE_CALLS_MAX = 1_000n;
+export const THROTTLE_MS_MAX = 600_000;
+
+const FULL_SHARE_BPS = 10_000n;
+const GRACE_KEYS = ["overdraft", "calls"] as const;
+const ACTIONS_ALLOWED = "alert, downgrade, throttle: LENGTH, grace or stop, or a list of them";
+
+/** A threshold with the place it was read at. */
+interface PlacedThreshold extends Threshold {
+  place: Place;
+}
+
+/** What a limit without `at` does: refuse at its amount. */
+export function defaultThresholds(amount: bigint): Threshold[] {
+  return [{ amount, label: "100%", actions: [{ kind: "stop" }] }];
+}
+
+/** Reads `at:`; rising by amount. */
+export function readThresholds(node: ConfigNode, context: ThresholdContext, problems: Problems): Threshold[] | undefined {
+  const entries = readEntries(node, "thresholds and what happens there, like { 80%: alert, 100%: stop }", problems);
+  if (entries === undefined) return undefined;
+  const read = entries.map((entry) => readThreshold(entry, context, problems));
+  const placed = read.filter((threshold) => threshold !== undefined);
+  if (placed.length < entries.length) return undefined;
+  placed.sort((a, b) => (a.amount < b.amount ? -1 : Number(a.amount > b.amount)));
+  return checkSequence(placed, problems) ? placed.map(({ amount, label, actions }) => ({ amount, label, actions })) : undefined;
+}
+
+function readThreshold(entry: MapEntry, context: ThresholdContext, problems: Problems): PlacedThreshold | undefined {
+  const actions = readActions(entry.value, context, problems);
+  const isRefusing = actions?.some(isRefusingAction) ?? false;
+  const amount = readThresholdAmount(entry, context, isRefusing, problems);
+  if (actions === undefined || amount === undefined) return undefined;
+  return { amount, label: entry.key, actions, place: entry.keyPlace };
+}
+
+/**
+ * A share of an amount is rounded down where it refuses, so that the ceiling never passes the share, and up elsewhere, where "spent is at
+ * or above it" then begins exactly at the share.
+ */
+function readThresholdAmount(
+  entry: MapEntry,
+  context: ThresholdContext,
+  isRefusing: boolean,
+  problems: Problems,
+): bigint | undefined {
+  const bps = parseShareBps(entry.key);
+  if (bps !== undefined) {
+    if (bps === 0n || bps > SHARE_BPS_MAX)
+      return problems.add(entry.keyPlace, quote(entry.key), "a share above 0% and up to 1000%");
+    const scaled = context.amount * bps;
+    return isRefusing ? scaled / FULL_SHARE_BPS : (scaled + FULL_SHARE_BPS - 1n) / FULL_SHARE_BPS;
+  }
+  const isUsd = context.measure === "usd";
+  const amount = isUsd ? parseDollars(entry.key) : parseWholeNumber(entry.key);
+  const amountMax = isUsd ? USD_MAX * NANO_USD_PER_USD : COUNT_MAX;
+  if (amount !== undefined && amount > 0n && amount <= amountMax) return amount;
+  const example = isUsd ? "an amount like $5" : "a whole number like 400_000";
+  return problems.add(entry.keyPlace, quote(entry.key), `a share like 80%, or ${example}, above 0`);
+}
+
+function parseDollars(text: string): bigint | undefined {
+  return text.startsWith("$") ? parseUsd(text.slice(1)) : undefined;
+}
+
+function isRefusingAction({ kind }: Action): boolean {
+  return kind === "stop" || kind === "grace";
+}
+
+function readActions(node: ConfigNode, context: ThresholdContext, problems: Problems): Action[] | undefined {
+  const items = readOneOrMore(node, ACTIONS_ALLOWED, problems);
+  if (items === undefined) return undefined;
+  const actions: Action[] = [];
+  for (const item of items) {
+    const action = readAction(item, problems);
+    if (action === undefined) return undefined;
+    const contradiction = findContradiction(action, actions, context);
+    if (contradiction !== undefined) return problems.add(item.place, quote(action.kind), contradiction);
+    actions.push(action);
+  }
+  return actions;
+}
+
+/** Why an action cannot stand here, in the words of what is allowed. */
+function findContradiction(action: Action, before: readonly Action[], context: ThresholdContext): string | undefined {
+  const { kind } = action;
+  if (context.measure === "concurrency" && kind !== "stop")
+    return "stop (calls in flight are counted now: a call over the limit waits)";
+  if (before.some((other) => other.kind === kind)) return "each action once at a threshold";
+  if (kind === "grace" && context.isLifetime)
+    return "grace with `every` (a scope's life never ends, so grace would never begin anew)";
+  if (kind === "downgrade" && !context.hasDowngrade)
+    return "downgrade with `models: { downgrade: { MODEL: MODEL } }` that says to what";
+  const kinds = new Set([kind, ...before.map((other) => other.kind)]);
+  if (!kinds.has("stop")) return undefined;
+  const moot = [...kinds].find((other) => other !== "stop" && other !== "alert");
+  return moot === undefined ? undefined : `stop alone or with alert (beside stop, ${moot} could never happen)`;
+}
+
+function readAction(node: ConfigNode, problems: Problems): Action | undefined {
+  if (node.kind === "text") return readBareAction(node.place, node.text, problems);
+  if (node.kind !== "map" || node.entries.length !== 1) return problems.add(node.place, describeFound(node), ACTIONS_ALLOWED);
+  const [entry] = node.entries;
+  if (entry?.key === "throttle") return readThrottle(entry.value, problems);
+  if (entry?.key === "grace") return readGrace(entry.value, problems);
+  if (entry === undefined) return problems.add(node.place, "an empty mapping", ACTIONS_ALLOWED);
+  return problems.add(
+    entry.keyPlace,
+    quote(entry.key),
+    explainAction(entry.key, "throttle: LENGTH or grace: { overdraft, calls }"),
+  );
+}
+
+function readBareAction(place: Place, text: string, problems: Problems): Action | undefined {
+  switch (text) {
+    case "alert":
+    case "downgrade":
+    case "stop":
+      return { kind: text };
+    case "grace":
+      return { kind: "grace", ...GRACE_DEFAULT };
+    case "throttle":
+      return problems.add(place, quote(text), "throttle with how far calls start apart, like { throttle: 2s }");
+    default:
+      return problems.add(place, quote(text), explainAction(text, oneOf(ACTION_NAMES, text)));
+  }
+}
+
+function explainAction(text: string, otherwise: string): string {
+  return ACTIONS_NOT_YET.some((known) => known === text) ? refuseNotYet(ACTION_NAMES, text) : otherwise;
+}
+
+function readThrottle(node: ConfigNode, problems: Problems): Action | undefined {
+  const intervalMs = node.kind === "text" ? parseLengthMs(node.text) : undefined;
+  if (intervalMs !== undefined && intervalMs > 0 && intervalMs <= THROTTLE_MS_MAX) return { kind: "throttle", intervalMs };
+  return problems.add(node.place, describeFound(node), "a length from 1ms to 10m, like 2s");
+}
+
+function readGrace(node: ConfigNode, problems: Problems): Action | undefined {
+  const fields = readFields(node, GRACE_KEYS, problems);
+  if (fields === undefined) return undefined;
+  const overdraft = fields.get("overdraft")?.value;
+  const calls = fields.get("calls")?.value;
+  const overdraftBps = overdraft === undefined ? GRACE_DEFAULT.overdraftBps : readOverdraftBps(overdraft, problems);
+  const callsMax =
+    calls === undefined ? GRACE_DEFAULT.callsMax : readWholeNumber(calls, { min: 1n, max: GRACE_CALLS_MAX }, problems);
+  if (overdraftBps === undefined || callsMax === undefined) return undefined;
+  return { kind: "grace", overdraftBps, callsMax: Number(callsMax) };
+}
+
+function readOverdraftBps(node: ConfigNode, problems: Problems): number | undefined {
+  const bps = node.kind === "text" ? parseShareBps(node.text) : undefined;
+  if (bps !== undefined && bps <= FULL_SHARE_BPS) return Number(bps);
+  return problems.add(node.place, describeFound(node), "a share of the limit from 0% to 100%, like 5%");
+}
+
+/** Holds thresholds, rising by amount, to a sequence in which each can happen. */
+function checkSequence(thresholds: readonly PlacedThreshold[], problems: Problems): boolean {
+  const noted = problems.problems.length;
+  thresholds.forEach((threshold, index) => {
+    const before = thresholds.slice(0, index);
+    const allowed = findSequenceContradiction(threshold, before);
+    if (allowed !== undefined) problems.add(threshold.place, quote(threshold.label), allowed);
+  });
+  return problems.problems.length === noted;
+}
+
+function findSequenceContradiction(threshold: PlacedThreshold, before: readonly PlacedThreshold[]): string | undefined {
+  const same = before.find(({ amount }) => amount === threshold.amount);
+  if (same !== undefined) return `each amount once: ${quote(same.label)} is the same amount`;
+  const refusing = before.find(({ actions }) => actions.some(isRefusingAction));
+  if (refusing !== undefined)
+    return `thresholds up to ${quote(refusing.label)}: the limit refuses there, so nothing above it can happen`;
+  const earlier = before.flatMap(({ actions }) => actions);
+  if (has(threshold.actions, "downgrade") && has(earlier, "downgrade"))
+    return "downgrade at one threshold: it holds from there on";
+  const slowerMs = Math.max(0, ...intervalsOf(threshold.actions));
+  const earlierMs = Math.max(0, ...intervalsOf(earlier));
+  if (slowerMs > 0 && slowerMs <= earlierMs) return `a longer throttle than at the threshold before it (${earlierMs} ms)`;
+  return undefined;
+}
+
+function has(actions: readonly Action[], kind: Action["kind"]): boolean {
+  return actions.some((action) => action.kind === kind);
+}
+
+function intervalsOf(actions: readonly Action[]): number[] {
+  return actions.flatMap((action) => (action.kind === "throttle" ? [action.intervalMs] : []));
+}
+
+/** An amount of a measure as a person writes it: `$2.5`, `400_000`. */
+export function formatAmount(measure: Measure, amount: bigint): string {
+  return measure === "usd" ? `$${formatUsd(amount)}` : group(amount);
+}
