@@ -5,7 +5,15 @@
  */
 import type { CallFacts } from "../core/decisions/call.ts";
 import type { ScopeState } from "../core/decisions/counters.ts";
-import type { CallResult, NewEntry, OpenCall, Operation, OperationResult, StoredDecision } from "../core/decisions/operations.ts";
+import type {
+  CallResult,
+  EndResult,
+  NewEntry,
+  OpenCall,
+  Operation,
+  OperationResult,
+  StoredDecision,
+} from "../core/decisions/operations.ts";
 import type { LimitView } from "../core/decisions/admit.ts";
 import type { ErrorCode } from "../core/errors/codes.ts";
 import type { Alert } from "../core/decisions/alerts.ts";
@@ -14,7 +22,9 @@ import type { TokenParts } from "../core/usage/usage.ts";
 import type { Limit } from "../core/limits/limit.ts";
 
 /** The result that belongs to an operation. */
-export type ResultOf<O extends Operation> = Extract<OperationResult, { kind: O["kind"] }>;
+export type ResultOf<O extends Operation> = O extends { kind: "settle" | "void" | "expire" }
+  ? EndResult
+  : Extract<OperationResult, { kind: O["kind"] }>;
 
 export interface Ledger {
   /**

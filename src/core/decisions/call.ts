@@ -35,6 +35,8 @@ export interface CallFacts {
   /** 0 for the first attempt, as the client counts. */
   attempt: number;
   isStream: boolean;
+  /** What the caller says of itself without being allowed to be limited by it: what reports group `user` and tags by. */
+  attribution: { user: string; tags: Readonly<Record<string, string>> };
   history: { hasAssistantTurn: boolean; isAnsweringTool: boolean; hasThinking: boolean };
 }
 

@@ -5,6 +5,7 @@
  */
 import type { ErrorCode } from "../errors/codes.ts";
 import type { NanoUsd } from "../money/money.ts";
+import type { CostPart } from "../pricing/rate.ts";
 import type { Scopes } from "../limits/limit.ts";
 import type { TokenParts } from "../usage/usage.ts";
 import type { Alert } from "./alerts.ts";
@@ -46,7 +47,7 @@ export interface CallResult {
   costNanoUsd: NanoUsd | undefined;
   tokens: TokenParts;
   /** Cost by part, as exact text; for people and for checking by hand. */
-  costParts: readonly CostPartText[];
+  costParts: readonly CostPart[];
   priceIds: readonly string[];
   webSearchRequests: number;
   /** False only if the provider's final usage was read and every meter had its price. */
@@ -58,17 +59,6 @@ export interface CallResult {
   stopReason: string | undefined;
   providerRequestId: string | undefined;
   error: { type: string; message: string } | undefined;
-}
-
-/** One line of a call's cost. */
-export interface CostPartText {
-  meter: string;
-  model: string;
-  quantity: number;
-  /** For people, such as "$4 / MTok × 1.1". */
-  unitPrice: string;
-  /** Exact, not rounded. */
-  costUsd: string;
 }
 
 /** Replaces a reservation by the actual cost. A second one for the same call must say the same. */
