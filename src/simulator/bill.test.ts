@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { NO_TOKENS, toCostNanoUsd, toCostParts, type Consumption, type Sampling } from "./bill.ts";
+import { findModel } from "./models.ts";
 import { ask, question, readEvents } from "./raw.fixture.ts";
 import { startSimulator, type Simulator } from "./simulator.ts";
 
@@ -101,6 +102,34 @@ describe("the cost of what was consumed", () => {
     ],
   ])("is the sum written out by hand for %s", (_, consumption, nanoUsd) => {
     expect(toCostNanoUsd(consumption)).toBe(nanoUsd);
+  });
+
+  // Typed a second time from the published table, so that a slip in the first has to be made twice: input, five-minute write,
+  // one-hour write, read, output, in US dollars per million tokens.
+  it.each([
+    ["claude-fable-5-2", 8, 10, 16, 0.2, 40],
+    ["claude-fable-5-1", 10, 12.5, 20, 0.25, 50],
+    ["claude-fable-5", 10, 12.5, 20, 1, 50],
+    ["claude-opus-5-5", 4, 5, 8, 0.2, 20],
+    ["claude-opus-5", 5, 6.25, 10, 0.5, 25],
+    ["claude-opus-4-8", 5, 6.25, 10, 0.5, 25],
+    ["claude-opus-4-7", 5, 6.25, 10, 0.5, 25],
+    ["claude-opus-4-6", 5, 6.25, 10, 0.5, 25],
+    ["claude-opus-4-5-20251101", 5, 6.25, 10, 0.5, 25],
+    ["claude-sonnet-5-5", 2, 2.5, 4, 0.1, 10],
+    ["claude-sonnet-5", 2, 2.5, 4, 0.2, 10],
+    ["claude-sonnet-4-6", 3, 3.75, 6, 0.3, 15],
+    ["claude-sonnet-4-5-20250929", 3, 3.75, 6, 0.3, 15],
+    ["claude-haiku-5-5", 0.1, 0.125, 0.2, 0.01, 0.5],
+    ["claude-haiku-4-5-20251001", 1, 1.25, 2, 0.1, 5],
+  ])("has the published prices of %s", (modelId, ...printed) => {
+    const meters = ["inputTokens", "cacheWrite5mTokens", "cacheWrite1hTokens", "cacheReadTokens", "outputTokens"] as const;
+
+    // A thousand tokens, so that Haiku 5.5 stays in its lower tier: a thousandth of the price per million.
+    const costs = meters.map((meter) => Number(toCostNanoUsd(consume({ modelId, [meter]: 1_000 }))));
+
+    expect(costs).toEqual(printed.map((usd) => Math.round(usd * 1e6)));
+    expect(findModel(modelId)?.id).toBe(modelId);
   });
 
   it("takes the cache read of Sonnet 5.5 from the row in force that day", () => {

@@ -1,5 +1,5 @@
 /** Every misbehaviour as a raw socket sees it, and what the bill says of it. */
-import { gunzipSync } from "node:zlib";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Behaviour, UsageFault } from "./behaviours.ts";
 import { ask, question, readEvents, type RawAnswer } from "./raw.fixture.ts";
@@ -150,6 +150,12 @@ describe("an error answer", () => {
       400,
       "invalid_request_error",
     ],
+    [
+      "for a forced tool on a model that takes none",
+      { body: question({ tool_choice: { type: "any" } }) },
+      400,
+      "invalid_request_error",
+    ],
     ["for a wrong method", { method: "GET" }, 405, "invalid_request_error"],
   ])("comes unasked %s", async (_, request, status, type) => {
     const answer = await ask(simulator, request);
@@ -159,7 +165,7 @@ describe("an error answer", () => {
     expect(simulator.bill.totalNanoUsd).toBe(0n);
   });
 
-  it("is not given for a Bearer key, an alias, a beta query or a body under gzip", async () => {
+  it("is not given for a Bearer key, an alias or a beta query", async () => {
     const answer = await ask(simulator, {
       path: "/v1/messages?beta=true",
       headers: { "x-api-key": "", authorization: "Bearer sk-ant-test" },
@@ -167,6 +173,28 @@ describe("an error answer", () => {
     });
 
     expect(JSON.parse(answer.body.toString())).toMatchObject({ model: "claude-sonnet-4-5-20250929" });
+  });
+
+  it("is not given for a body under gzip", async () => {
+    const response = await fetch(`${simulator.url}/v1/messages`, {
+      method: "POST",
+      headers: { "x-api-key": "k", "anthropic-version": "2023-06-01", "content-encoding": "gzip" },
+      body: gzipSync(JSON.stringify(question())),
+    });
+
+    expect(await response.json()).toMatchObject({ type: "message" });
+  });
+
+  it("is 413 for a body over 32 MiB, and not for one of 32 MiB", async () => {
+    const toBody = (bytes: number) => JSON.stringify(question({ pad: "" })).replace('"pad":""', `"pad":"${"x".repeat(bytes)}"`);
+    const bare = toBody(0).length;
+
+    const largest = await ask(simulator, { body: toBody(32 * 1024 * 1024 - bare) });
+    const larger = await ask(simulator, { body: toBody(32 * 1024 * 1024 - bare + 1) });
+
+    expect(largest.head).toMatch(/^HTTP\/1.1 200/);
+    expect(larger.head).toMatch(/^HTTP\/1.1 413/);
+    expect(JSON.parse(larger.body.toString())).toMatchObject({ error: { type: "request_too_large" } });
   });
 
   it("stands inside the stream where it is told to", async () => {

@@ -23,6 +23,8 @@ export interface Model {
   readonly alwaysThinks?: true;
   /** `thinking: {type: "enabled", budget_tokens}` answers 400 from Claude 4.7 on. */
   readonly hasThinkingBudget: boolean;
+  /** `tool_choice` any or tool answers 400. */
+  readonly refusesForcedTools?: true;
   /** The beta header fast mode needs; undefined where none is needed. */
   readonly fastBeta?: string;
   readonly deprecatedOn?: string;
@@ -48,6 +50,7 @@ export const MODELS: readonly Model[] = [
     hasGeography: true,
     alwaysThinks: true,
     hasThinkingBudget: false,
+    refusesForcedTools: true,
   },
   {
     id: "claude-haiku-5-5",
@@ -70,6 +73,7 @@ export const MODELS: readonly Model[] = [
     toolPromptTokens: UNPUBLISHED_TOOL_PROMPT,
     hasGeography: true,
     hasThinkingBudget: false,
+    refusesForcedTools: true,
   },
   {
     id: "claude-opus-5-5",
@@ -82,6 +86,7 @@ export const MODELS: readonly Model[] = [
     hasGeography: true,
     alwaysThinks: true,
     hasThinkingBudget: false,
+    refusesForcedTools: true,
   },
   {
     id: "claude-fable-5-1",
@@ -94,6 +99,7 @@ export const MODELS: readonly Model[] = [
     hasGeography: true,
     alwaysThinks: true,
     hasThinkingBudget: false,
+    refusesForcedTools: true,
   },
   {
     id: "claude-opus-5",

@@ -43,7 +43,8 @@ export interface SimulatorOptions {
   readonly outputTokensPerSecond?: number;
   /**
    * Holds every event (and every JSON answer) back until the model would have written it at `outputTokensPerSecond`.
-   * @defaultValue false: answers are there at once, and count as generated as far as their events were made.
+   * @defaultValue false: answers are there at once, and count as generated as far as their events were made. Whoever bounds
+   * a lost answer by elapsed time × a fastest rate needs true, or answers small enough for that bound.
    */
   readonly isPacedByGeneration?: boolean;
   /** @defaultValue 16 to 63, by the bytes of the request. Capped by `max_tokens` like every other way of asking. */
@@ -72,8 +73,12 @@ export interface Simulator {
   always(behaviour: BehaviourChoice | undefined): void;
   /** With `requireStepping`: allows so many further events, over all streams, oldest waiter first. @defaultValue 1 */
   step(events?: number): void;
+  /** Resolves when the n-th request (from 0) is there, its body included; at once if it already is. */
+  arrived(index: number): Promise<SimulatedRequest>;
   /** Resolves when the answer to the n-th request (from 0) has ended, and its line is on the bill. */
   ended(index: number): Promise<SimulatedRequest>;
+  /** Resolves when no answer is open: every line is on the bill. */
+  idle(): Promise<void>;
   /** Ends open answers (billed as `closed`), frees the port, and resolves when nothing of it runs any more. */
   close(): Promise<void>;
 }
@@ -93,6 +98,8 @@ class HttpSimulator implements Simulator {
   readonly bill = new BillBook();
   readonly #behaviours = new BehaviourQueue();
   readonly #exchanges: Promise<void>[] = [];
+  readonly #arrived = new WeakSet<SimulatedRequest>();
+  readonly #onArrival: (() => void)[] = [];
   readonly #steps = new Steps();
   readonly #server: Server;
   readonly #shared: Shared;
@@ -164,12 +171,26 @@ class HttpSimulator implements Simulator {
     this.#steps.allow(events);
   }
 
+  async arrived(index: number): Promise<SimulatedRequest> {
+    for (;;) {
+      const request = this.requests[index];
+      if (request !== undefined && this.#arrived.has(request)) return request;
+      await new Promise<void>((resolve) => this.#onArrival.push(resolve));
+    }
+  }
+
   async ended(index: number): Promise<SimulatedRequest> {
-    const [exchange, request] = [this.#exchanges[index], this.requests[index]];
-    if (exchange === undefined || request === undefined)
-      throw new RangeError(`request ${index} has not arrived; ${this.requests.length} have`);
-    await exchange;
+    const request = await this.arrived(index);
+    await this.#exchanges[index];
     return request;
+  }
+
+  async idle(): Promise<void> {
+    // Requests that arrive while the others end are waited for too.
+    for (let seen = 0; seen < this.#exchanges.length;) {
+      seen = this.#exchanges.length;
+      await Promise.all(this.#exchanges);
+    }
   }
 
   close(): Promise<void> {
@@ -181,13 +202,15 @@ class HttpSimulator implements Simulator {
     const freed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeAllConnections();
     await freed;
-    await Promise.all(this.#exchanges);
+    await this.idle();
   }
 
   async #accept(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const request = this.#note(incoming);
     const goneSignal = watch(response);
     const body = await readBody(incoming, goneSignal);
+    this.#arrived.add(request);
+    for (const resolve of this.#onArrival.splice(0)) resolve();
     if (body === "left") {
       request.state = this.#isClosing ? "closed" : "aborted";
       return;
@@ -257,6 +280,8 @@ class Steps {
 /** Aborts when the connection closes under an answer that is not finished. */
 function watch(response: ServerResponse): AbortSignal {
   const gone = new AbortController();
+  // A write after the connection broke is reported here too; `close` says all there is to know of it.
+  response.on("error", () => undefined);
   response.once("close", () => {
     if (!response.writableFinished) gone.abort();
   });
@@ -269,14 +294,15 @@ async function readBody(incoming: IncomingMessage, gone: AbortSignal): Promise<B
   try {
     for await (const chunk of incoming as AsyncIterable<Buffer>) {
       bytes += chunk.length;
-      if (bytes > BODY_BYTES_MAX) return "too_large";
-      chunks.push(chunk);
+      // The rest is read and dropped: a client that is still sending would not see an answer.
+      if (bytes <= BODY_BYTES_MAX) chunks.push(chunk);
     }
   } catch {
     // The stream of a request fails only because its connection did; that is an answer here, not an error.
     return "left";
   }
-  return gone.aborted ? "left" : Buffer.concat(chunks);
+  if (gone.aborted) return "left";
+  return bytes > BODY_BYTES_MAX ? "too_large" : Buffer.concat(chunks);
 }
 
 function refuseTooLarge(request: OpenRequest, response: ServerResponse): void {

@@ -116,6 +116,9 @@ function validateForModel(body: JsonRecord, headers: Headers, model: Model): Api
     );
   const geo = asText(body["inference_geo"]);
   if (geo !== undefined && !model.hasGeography) return apiError(400, `inference_geo: ${model.id} does not support inference_geo`);
+  const choice = asRecord(body["tool_choice"])["type"];
+  if (model.refusesForcedTools === true && (choice === "any" || choice === "tool"))
+    return apiError(400, `tool_choice.type: "${choice}" is not supported by ${model.id}`);
   return validateThinking(body, model, maxTokens) ?? validateSpeed(body, headers, model);
 }
 
