@@ -1,51 +1,34 @@
 /**
- * Owns: the life of one exchange: its behaviour, the checks, the answer, the pace, and how it ends.
- * Does not own: listening and closing (`simulator.ts`).
+ * Owns: the life of one exchange: its behaviour, the checks, the answer, its faults, and how it ends.
+ * Does not own: listening and closing (`simulator.ts`), waiting and plain bodies (`exchange.ts`).
  * Invariant: every `POST /v1/messages` whose body arrived gets exactly one line on the bill, however it ends.
  */
 import type { ServerResponse } from "node:http";
 import { planAnswer, type Answer } from "./answer.ts";
-import { BehaviourQueue, type AnswerOptions, type Behaviour, type SimulatedRequest } from "./behaviours.ts";
-import { NO_COST, type BillBook, type BillReason } from "./bill.ts";
-import type { PromptCache } from "./cache.ts";
-import { apiError, errorTypeOf, toErrorBody, type ApiError } from "./errors.ts";
+import type { Behaviour } from "./behaviours.ts";
+import { NO_COST, type BillReason } from "./bill.ts";
+import { apiError, toErrorBody, type ApiError } from "./errors.ts";
 import { toEvents, toMessage, type StreamEvent } from "./events.ts";
+import {
+  answerOptions,
+  begin,
+  closeNow,
+  hold,
+  openWire,
+  sendError,
+  sendJson,
+  sendStatus,
+  stall,
+  type Exchange,
+  type OpenRequest,
+  type Shared,
+} from "./exchange.ts";
 import { asRecord, asText, type JsonRecord } from "./json.ts";
 import { Meter } from "./meter.ts";
 import { findModel, toModelInfo, toModelsPage, type Model } from "./models.ts";
 import { countInputTokens, readPrompt } from "./prompt.ts";
 import { validateHeaders, validateMessages } from "./validate.ts";
-import { breakOff, ClientLeft, CutOff, Wire } from "./wire.ts";
-
-export type OpenRequest = { -readonly [K in keyof SimulatedRequest]: SimulatedRequest[K] };
-
-/** What all exchanges of one simulator share. */
-export interface Shared {
-  readonly now: () => number;
-  readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
-  readonly behaviours: BehaviourQueue;
-  readonly book: BillBook;
-  readonly cache: PromptCache;
-  readonly outputTokens: ((request: SimulatedRequest) => number) | undefined;
-  readonly outputTokensPerSecond: number;
-  readonly eventPaceMs: number;
-  readonly isPacedByGeneration: boolean;
-  /** Resolves when the next event of any stream may be written; undefined where nobody steps. */
-  readonly permit: ((signal: AbortSignal) => Promise<void>) | undefined;
-  readonly isClosing: () => boolean;
-  readonly onStream: (change: 1 | -1) => void;
-}
-
-interface Exchange {
-  readonly shared: Shared;
-  readonly request: OpenRequest;
-  readonly response: ServerResponse;
-  readonly gone: Promise<never>;
-  readonly goneSignal: AbortSignal;
-  readonly startedAtMs: number;
-  readonly behaviour: Behaviour;
-  meter?: Meter;
-}
+import { ClientLeft, CutOff, type Wire } from "./wire.ts";
 
 export interface ServeInput {
   readonly shared: Shared;
@@ -80,7 +63,7 @@ async function runToEnd(exchange: Exchange): Promise<BillReason> {
   }
 }
 
-function isBillable(request: SimulatedRequest): boolean {
+function isBillable(request: OpenRequest): boolean {
   return request.method === "POST" && request.pathname === "/v1/messages";
 }
 
@@ -162,10 +145,6 @@ function openMeter(exchange: Exchange, body: JsonRecord, model: Model): Answer {
   return planned;
 }
 
-function answerOptions(behaviour: Behaviour): AnswerOptions {
-  return behaviour.kind === "status" ? {} : behaviour;
-}
-
 async function sendAnswer(exchange: Exchange, planned: Answer): Promise<BillReason> {
   const { behaviour, meter } = exchange;
   const message = toMessage(planned, answerOptions(behaviour));
@@ -173,35 +152,6 @@ async function sendAnswer(exchange: Exchange, planned: Answer): Promise<BillReas
   const reason = await sendJson(exchange, message, planned);
   if (behaviour.kind !== "malformed_json") meter?.noteReported("json", message["usage"]);
   return reason;
-}
-
-/** Sends one JSON body, with whatever the behaviour does to it. */
-async function sendJson(exchange: Exchange, value: unknown, planned?: Answer): Promise<BillReason> {
-  const { behaviour, meter } = exchange;
-  if (behaviour.kind === "close") return closeNow(exchange, behaviour.reset === true);
-  if (behaviour.kind === "stall") await stall(exchange, behaviour.until);
-  const wire = openWire(exchange);
-  const text = JSON.stringify(value);
-  planned?.commitCache();
-  meter?.noteGenerated(Infinity);
-  begin(exchange, wire, 200, "application/json");
-  if (behaviour.kind === "cut" && behaviour.afterBytes === undefined) return wire.sendHalfAndCut(text);
-  if (behaviour.kind === "malformed_json") await wire.send(text.slice(0, Math.ceil((text.length * 2) / 3)));
-  else await sendInSlices(wire, text);
-  await wire.end();
-  return "answered";
-}
-
-/** Slices keep a long JSON answer under back-pressure. */
-async function sendInSlices(wire: Wire, text: string): Promise<void> {
-  const SLICE_CHARACTERS = 65_536;
-  for (let start = 0; start < text.length;) {
-    let end = Math.min(text.length, start + SLICE_CHARACTERS);
-    // The two halves of a character outside the basic plane stay together.
-    if (end < text.length && /[\ud800-\udbff]/.test(text[end - 1] ?? "")) end += 1;
-    await wire.send(text.slice(start, end));
-    start = end;
-  }
 }
 
 async function streamAnswer(exchange: Exchange, planned: Answer): Promise<BillReason> {
@@ -276,97 +226,4 @@ async function sendErrorOf(exchange: Exchange, behaviour: ErrorEvent): Promise<B
 /** `event:` and `data:` and an empty line, as the provider writes them. */
 export function toEventText(name: string, data: JsonRecord): string {
   return `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
-}
-
-/** Waits until this much of the answer exists, the pace allows it, and the test has stepped. */
-async function hold(exchange: Exchange, tokensDone: number): Promise<void> {
-  const { shared, behaviour, request, meter, goneSignal } = exchange;
-  const options = answerOptions(behaviour);
-  const paceMs = options.eventPaceMs ?? shared.eventPaceMs;
-  if (paceMs > 0 && request.eventsWritten > 0) await pause(exchange, shared.sleep(paceMs, goneSignal));
-  if (shared.isPacedByGeneration) {
-    const waitMs = (meter?.dueAtMs(tokensDone) ?? 0) - shared.now();
-    if (waitMs > 0) await pause(exchange, shared.sleep(waitMs, goneSignal));
-  }
-  if (options.step !== undefined) await pause(exchange, options.step());
-  else if (shared.permit !== undefined) await pause(exchange, shared.permit(goneSignal));
-  if (goneSignal.aborted) throw new ClientLeft();
-}
-
-/** Waits for something, or for the client to leave, which ends the exchange. */
-async function pause(exchange: Exchange, wait: Promise<void>): Promise<void> {
-  try {
-    await Promise.race([wait, exchange.gone]);
-  } catch (error) {
-    if (exchange.goneSignal.aborted) throw new ClientLeft();
-    throw error;
-  }
-}
-
-async function stall(exchange: Exchange, until: (() => Promise<void>) | undefined): Promise<void> {
-  await pause(exchange, until === undefined ? exchange.gone : until());
-}
-
-function closeNow(exchange: Exchange, reset: boolean): never {
-  breakOff(exchange.response, reset);
-  throw new CutOff();
-}
-
-function openWire(exchange: Exchange): Wire {
-  const { behaviour, request, response, gone } = exchange;
-  return new Wire({
-    response,
-    gone,
-    options: answerOptions(behaviour),
-    acceptsGzip: /\bgzip\b/.test(request.headers["accept-encoding"] ?? ""),
-    onBytes: (count) => {
-      request.bytesWritten += count;
-    },
-    ...(behaviour.kind === "cut" ? { cut: behaviour } : {}),
-  });
-}
-
-function begin(exchange: Exchange, wire: Wire, status: number, contentType: string): void {
-  exchange.request.status = status;
-  wire.begin(status, {
-    "content-type": contentType,
-    "request-id": exchange.request.requestId,
-    "anthropic-organization-id": "org_simulated",
-    "cache-control": "no-cache",
-  });
-}
-
-async function sendError(exchange: Exchange, error: ApiError): Promise<BillReason> {
-  return sendPlain(exchange, error.status, JSON.stringify(toErrorBody(error, exchange.request.requestId)), {});
-}
-
-async function sendStatus(exchange: Exchange, behaviour: Extract<Behaviour, { readonly kind: "status" }>): Promise<BillReason> {
-  const { status, message, details } = behaviour;
-  const retryAfter = behaviour.retryAfterSeconds === undefined && status === 429 ? 1 : behaviour.retryAfterSeconds;
-  const error = { status, type: behaviour.type ?? errorTypeOf(status), message: message ?? toWords(status) };
-  const body = toErrorBody(details === undefined ? error : { ...error, details }, exchange.request.requestId);
-  return sendPlain(exchange, status, behaviour.body ?? JSON.stringify(body), {
-    ...(retryAfter === undefined || retryAfter === null ? {} : { "retry-after": String(retryAfter) }),
-    ...behaviour.headers,
-  });
-}
-
-function toWords(status: number): string {
-  if (status === 529) return "Overloaded";
-  if (status === 429) return "This request would exceed your organization's rate limit of 50 requests per minute.";
-  if (status >= 500) return "Internal server error";
-  return `Simulated ${errorTypeOf(status)}`;
-}
-
-async function sendPlain(
-  { request, response, gone }: Exchange,
-  status: number,
-  body: string,
-  headers: Readonly<Record<string, string>>,
-): Promise<BillReason> {
-  request.status = status;
-  request.bytesWritten += Buffer.byteLength(body);
-  response.writeHead(status, { "content-type": "application/json", "request-id": request.requestId, ...headers });
-  await Promise.race([new Promise<void>((resolve) => response.end(body, resolve)), gone]);
-  return "refused";
 }

@@ -7,12 +7,13 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleepFor } from "node:timers/promises";
-import { gunzipSync } from "node:zlib";
+import { readBody, readJson, refuseTooLarge, watch } from "./accept.ts";
 import { BehaviourQueue, type Behaviour, type BehaviourChoice, type RequestMatch, type SimulatedRequest } from "./behaviours.ts";
 import { BillBook, type Bill } from "./bill.ts";
 import { PromptCache } from "./cache.ts";
-import { apiError, toErrorBody } from "./errors.ts";
-import { serve, type OpenRequest, type Shared } from "./serve.ts";
+import type { OpenRequest, Shared } from "./exchange.ts";
+import { serve } from "./serve.ts";
+import { Steps } from "./steps.ts";
 
 export type {
   AnswerOptions,
@@ -82,9 +83,6 @@ export interface Simulator {
   /** Ends open answers (billed as `closed`), frees the port, and resolves when nothing of it runs any more. */
   close(): Promise<void>;
 }
-
-/** The provider's limit for `/v1/messages` (platform.claude.com/docs/en/api/errors). */
-const BODY_BYTES_MAX = 32 * 1024 * 1024;
 
 /** Starts a provider on a loopback port. */
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
@@ -243,82 +241,5 @@ class HttpSimulator implements Simulator {
     };
     this.requests.push(request);
     return request;
-  }
-}
-
-/** Permits for events: taken in the order of asking, kept where nobody asks yet. */
-class Steps {
-  readonly #waiting: (() => void)[] = [];
-  #allowed = 0;
-
-  /** A waiter whose client leaves gives its place up. */
-  async take(signal: AbortSignal): Promise<void> {
-    if (this.#allowed > 0) {
-      this.#allowed -= 1;
-      return;
-    }
-    await new Promise<void>((resolve) => {
-      this.#waiting.push(resolve);
-      signal.addEventListener("abort", () => this.#giveUp(resolve), { once: true });
-    });
-  }
-
-  #giveUp(waiter: () => void): void {
-    const index = this.#waiting.indexOf(waiter);
-    if (index >= 0) this.#waiting.splice(index, 1);
-  }
-
-  allow(events: number): void {
-    for (let left = events; left > 0; left--) {
-      const waiter = this.#waiting.shift();
-      if (waiter === undefined) this.#allowed += 1;
-      else waiter();
-    }
-  }
-}
-
-/** Aborts when the connection closes under an answer that is not finished. */
-function watch(response: ServerResponse): AbortSignal {
-  const gone = new AbortController();
-  // A write after the connection broke is reported here too; `close` says all there is to know of it.
-  response.on("error", () => undefined);
-  response.once("close", () => {
-    if (!response.writableFinished) gone.abort();
-  });
-  return gone.signal;
-}
-
-async function readBody(incoming: IncomingMessage, gone: AbortSignal): Promise<Buffer | "left" | "too_large"> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of incoming as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      // The rest is read and dropped: a client that is still sending would not see an answer.
-      if (bytes <= BODY_BYTES_MAX) chunks.push(chunk);
-    }
-  } catch {
-    // The stream of a request fails only because its connection did; that is an answer here, not an error.
-    return "left";
-  }
-  if (gone.aborted) return "left";
-  return bytes > BODY_BYTES_MAX ? "too_large" : Buffer.concat(chunks);
-}
-
-function refuseTooLarge(request: OpenRequest, response: ServerResponse): void {
-  const error = apiError(413, "Request exceeds the maximum allowed number of bytes.");
-  request.status = 413;
-  request.state = "answered";
-  response.writeHead(413, { "content-type": "application/json", connection: "close" });
-  response.end(JSON.stringify(toErrorBody(error, request.requestId)));
-}
-
-function readJson(body: Buffer, encoding: string): unknown {
-  try {
-    const plain = encoding === "gzip" ? gunzipSync(body, { maxOutputLength: BODY_BYTES_MAX }) : body;
-    return JSON.parse(plain.toString("utf8")) as unknown;
-  } catch {
-    // No JSON is what `undefined` says; the checks answer it with 400.
-    return undefined;
   }
 }
