@@ -1,0 +1,89 @@
+import { describe, expect, it } from "vitest";
+
+import { InvariantError, PurserError, assertInvariant } from "./purser-error.ts";
+import { heldByCallsInFlight, limitReached, limitTooSmall, rateLimited, unpricedModel, type LimitFigures } from "./refusals.ts";
+
+const TOKENS: LimitFigures = {
+  limit: "agent-day",
+  scope: { agent: "reviewer", project: "web" },
+  measure: "tokens",
+  amount: 1_500_000n,
+  spent: 1_400_000n,
+  reserved: 90_000n,
+  requested: 120_000n,
+};
+
+describe("a refusal's sentence", () => {
+  it("names limit, scope, spent, held and bound, and until when", () => {
+    expect(limitReached(TOKENS, { resetsAt: "2026-11-23T00:00:00Z" }).message).toBe(
+      "The limit agent-day of agent reviewer and project web leaves no room for this call: 1,400,000 of 1,500,000 tokens are used and " +
+        "90,000 tokens held by calls in flight, and this call may need up to 120,000 tokens; it resets at 2026-11-23T00:00:00Z, so " +
+        "stop until then or ask the operator to raise it.",
+    );
+  });
+
+  it("says that a lifetime limit never resets", () => {
+    const { message, details } = limitReached(TOKENS, { resetsAt: null });
+
+    expect(message).toContain("it never resets by itself");
+    expect(details.resetsAt).toBeNull();
+  });
+
+  it("speaks of nothing held where nothing is held", () => {
+    expect(rateLimited({ ...TOKENS, reserved: 0n }, { retryAfterSeconds: 1 }).message).not.toContain("held");
+    expect(rateLimited(TOKENS, { retryAfterSeconds: 1 }).message).toContain("wait 1 second and");
+  });
+
+  it("tells what is held from what is spent", () => {
+    expect(heldByCallsInFlight(TOKENS, { retryAfterSeconds: 9 }).message).toContain(
+      "calls in flight hold what is left: 1,400,000 of",
+    );
+  });
+
+  it("counts running calls for a concurrency limit", () => {
+    const figures: LimitFigures = { ...TOKENS, measure: "concurrency", amount: 4n, spent: 0n, reserved: 4n, requested: 1n };
+
+    expect(heldByCallsInFlight(figures, { retryAfterSeconds: 3 }).message).toContain(
+      "hold what is left: 4 of 4 calls at once are running; wait",
+    );
+  });
+
+  it("says all calls where a limit counts everything", () => {
+    expect(limitReached({ ...TOKENS, scope: { all: "all" } }, { resetsAt: null }).message).toMatch(
+      /^The limit agent-day of all calls leaves/,
+    );
+  });
+
+  it("writes usd as exact decimal text and other amounts as numbers", () => {
+    expect(limitTooSmall(TOKENS).details).toMatchObject({ amount: 1_500_000, requested: 120_000 });
+    expect(limitTooSmall({ ...TOKENS, measure: "usd" }).details).toMatchObject({ amount: "0.0015", requested: "0.00012" });
+  });
+
+  it("shows so much of a caller's text that it can be recognised", () => {
+    const { message } = unpricedModel(undefined, { model: "m".repeat(10_000) });
+
+    expect(message.length).toBeLessThan(500);
+  });
+});
+
+describe("thrown errors", () => {
+  it("are recognised by their brand", () => {
+    const error = new PurserError({
+      code: "ledger_unavailable",
+      message: "The ledger is locked.",
+      isRetryable: true,
+      cause: new Error("busy"),
+    });
+
+    expect(PurserError.is(error)).toBe(true);
+    expect(PurserError.is(Object.assign(new Error("other copy"), { [Symbol.for("purser.error")]: true }))).toBe(true);
+    expect(PurserError.is(new Error("x"))).toBe(false);
+    expect(PurserError.is(undefined)).toBe(false);
+    expect(error).toMatchObject({ code: "ledger_unavailable", isRetryable: true, details: {}, name: "PurserError" });
+  });
+
+  it("stop at a broken invariant", () => {
+    expect(() => assertInvariant(false, "A settled call is settled once, got 2.")).toThrow(InvariantError);
+    expect(() => assertInvariant(true, "never")).not.toThrow();
+  });
+});
