@@ -93,7 +93,7 @@ function reserve(book: Book, operation: ReserveOperation): ReserveResult {
   const candidate = choice.kind === "downgraded" ? choice.candidate : asked;
   const counters = countersOf(book.limits, call.scopes, candidate.canonicalModel);
   const input = admitInput(book, operation, candidate, counters, session);
-  const admission = admit(input);
+  const admission: Admission = operation.isForced === true ? { outcome: "admitted", isGraced: false } : admit(input);
   rememberChoice(book, { sessionKey, session, choice, asked, admission });
   return concludeReserve({ book, operation, choice, candidate, counters, input, admission, sessionKey, session });
 }
