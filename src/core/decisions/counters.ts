@@ -47,6 +47,20 @@ export interface SessionState {
   graceCalls: Map<string, number>;
 }
 
+/** A copy that shares nothing that changes. */
+export function copyScopeState(state: ScopeState): ScopeState {
+  const counters = [...state.counters].map(
+    ([what, series]) => [what, new Map([...series].map(([key, counter]) => [key, { ...counter }]))] as const,
+  );
+  const { session } = state;
+  return {
+    counters: new Map(counters),
+    nextStartMs: new Map(state.nextStartMs),
+    told: new Map([...state.told].map(([key, told]) => [key, { ...told }])),
+    session: session && { ...session, downgraded: new Map(session.downgraded), graceCalls: new Map(session.graceCalls) },
+  };
+}
+
 /** A scope value nothing is known of. */
 export function emptyScopeState(): ScopeState {
   return { counters: new Map(), nextStartMs: new Map(), told: new Map(), session: undefined };
@@ -251,11 +265,16 @@ export function chargeCounter(state: ScopeState, charge: Charge, untilMs: number
 export function pruneCounters(state: ScopeState, nowMs: number): void {
   for (const [what, series] of state.counters) {
     if (series.size < 2) continue;
-    const lengthMs = Math.max(KEPT_WINDOWS_MS_MIN, lengthOf(what));
+    const keptMs = keptAfterMs(what);
     for (const [key, counter] of series) {
-      if (counter.reserved === 0n && counter.untilMs + lengthMs < nowMs) series.delete(key);
+      if (counter.reserved === 0n && counter.untilMs + keptMs < nowMs) series.delete(key);
     }
   }
+}
+
+/** How long the counters of a series are kept after their window's end. */
+export function keptAfterMs(what: string): number {
+  return Math.max(KEPT_WINDOWS_MS_MIN, lengthOf(what));
 }
 
 /** How long a window of this name lasts at most; the name begins with its length or its unit behind the last `@`. */

@@ -147,7 +147,8 @@ export interface EndResult {
 
 export interface RefuseResult {
   kind: "refuse";
-  outcome: "recorded";
+  /** `duplicate`: this call was refused, admitted or ended before; nothing was written. */
+  outcome: "recorded" | "duplicate";
 }
 
 /** A reservation that is not ended. */
@@ -196,7 +197,7 @@ export type EntryBody =
   | { kind: "expired"; reason: string; tokens: { inputTokens: number; outputTokens: number } }
   | { kind: "denied"; decision: StoredDecision | undefined; call: CallFacts; code: ErrorCode; view: LimitView | undefined }
   | { kind: "alert"; alert: Alert }
-  | { kind: "filled"; limit: string; what: string };
+  | { kind: "filled"; limitsVersion: string };
 
 /** Everything a decision was made from, so that it can be made again. */
 export interface StoredDecision {
@@ -205,7 +206,10 @@ export interface StoredDecision {
   marks: readonly DecisionMark[];
   skippedReason: string | undefined;
   requestedModel: string;
+  /** As it is spelled upstream. */
   model: string;
+  /** The price book's own name of it: what reports group by. */
+  canonicalModel: string;
   maxTokens: number | undefined;
   usdBound: NanoUsd | undefined;
   inputTokensBound: number;

@@ -53,6 +53,8 @@ export interface Book {
   touch(scopeKey: string): void;
   openCall(callId: string): OpenCall | undefined;
   endedCall(callId: string): EndedCall | undefined;
+  /** True if this call was refused before. */
+  isDenied(callId: string): boolean;
   /** Stores what a call holds now. */
   putOpenCall(call: OpenCall): void;
   /** Moves a call from the open ones to the ended ones. */
@@ -84,9 +86,7 @@ function reserve(book: Book, operation: ReserveOperation): ReserveResult {
   const { call, candidates } = operation;
   const asked = candidates[0];
   if (asked === undefined) throw new RangeError("reserve: candidates is empty; the model asked for is the first one");
-  if (book.openCall(call.callId) !== undefined || book.endedCall(call.callId) !== undefined) {
-    return { kind: "reserve", outcome: "duplicate" };
-  }
+  if (isKnown(book, call.callId)) return { kind: "reserve", outcome: "duplicate" };
   const sessionKey = sessionKeyOf(call.scopes.session);
   const session = book.scope(sessionKey).session ?? emptySessionState();
   const choice = chooseModel({ call, candidates, session, isDue: isDowngradeDue(book, operation, asked) });
@@ -96,6 +96,10 @@ function reserve(book: Book, operation: ReserveOperation): ReserveResult {
   const admission: Admission = operation.isForced === true ? { outcome: "admitted", isGraced: false } : admit(input);
   rememberChoice(book, { sessionKey, session, choice, asked, admission });
   return concludeReserve({ book, operation, choice, candidate, counters, input, admission, sessionKey, session });
+}
+
+function isKnown(book: Book, callId: string): boolean {
+  return book.openCall(callId) !== undefined || book.endedCall(callId) !== undefined || book.isDenied(callId);
 }
 
 function isDowngradeDue(book: Book, { call, atMs }: ReserveOperation, asked: Candidate): boolean {
@@ -333,6 +337,7 @@ function storedDecision(context: ReserveContext, marks: readonly DecisionMark[])
     skippedReason: choice.kind === "skipped" ? choice.reason : undefined,
     requestedModel: operation.call.requestedModel,
     model,
+    canonicalModel: candidate.canonicalModel,
     maxTokens,
     usdBound,
     inputTokensBound,
@@ -419,8 +424,8 @@ function smaller(a: NanoUsd | undefined, b: NanoUsd | undefined): NanoUsd | unde
   return a < b ? a : b;
 }
 
-/** What a call with these bounds holds in a counter; a counter it does not bound keeps what it has. */
-function heldFor(
+/** What a call with these bounds holds in a counter; where they do not say, it keeps what it has. */
+export function heldFor(
   { what, reserved }: Charge,
   bounds: { usdBound: NanoUsd | undefined; inputTokensBound: number; outputTokensBound: number },
 ): bigint {
@@ -433,8 +438,10 @@ function heldFor(
       return BigInt(bounds.inputTokensBound);
     case "outputTokens":
       return BigInt(bounds.outputTokensBound);
-    default:
-      return reserved;
+    case "requests":
+      return 0n;
+    case "concurrency":
+      return 1n;
   }
 }
 
@@ -452,7 +459,7 @@ function settle(book: Book, operation: SettleOperation): EndResult {
 
   const costNanoUsd = result.costNanoUsd ?? open.usdBound ?? ZERO_USD;
   const charges = open.charges.map((charge, index): Charge => {
-    const actual = actualOf(charge, { ...result, costNanoUsd });
+    const actual = actualOf(charge.what, { ...result, costNanoUsd });
     const counted = ended?.spent[index];
     return counted === undefined
       ? { ...charge, spent: actual, reserved: -charge.reserved }
@@ -461,17 +468,18 @@ function settle(book: Book, operation: SettleOperation): EndResult {
   const overrunNanoUsd = toNanoUsd(open.usdBound !== undefined && costNanoUsd > open.usdBound ? costNanoUsd - open.usdBound : 0n);
   noteSession(book, open, result);
   const body = { kind: "settled" as const, result, isLate: ended !== undefined, overrunNanoUsd };
-  const spent = open.charges.map((charge) => actualOf(charge, { ...result, costNanoUsd }));
+  const spent = open.charges.map(({ what }) => actualOf(what, { ...result, costNanoUsd }));
   endWith(book, { status: "settled", costNanoUsd, open, spent }, { kind: "settled", callId, atMs, costNanoUsd, charges, body });
   const alerts = alertsAfter(book, open, atMs);
   return { kind: "settle", outcome: "done", overrunNanoUsd, alerts, freedCounterIds: idsOf(charges) };
 }
 
-function actualOf(charge: Charge, { costNanoUsd, tokens }: Pick<CallResult, "tokens"> & { costNanoUsd: NanoUsd }): bigint {
-  const input = totalInputTokens(tokens) - (charge.what.includes("-reads") ? tokens.cacheReadTokens : 0);
-  switch (measureOf(charge.what)) {
+/** What a settled call adds to `spent` of a counter at its end. */
+export function actualOf(what: string, { costNanoUsd, tokens }: Pick<CallResult, "tokens" | "costNanoUsd">): bigint {
+  const input = totalInputTokens(tokens) - (ignoresReads(what) ? tokens.cacheReadTokens : 0);
+  switch (measureOf(what)) {
     case "usd":
-      return costNanoUsd;
+      return costNanoUsd ?? 0n;
     case "tokens":
       return BigInt(input + tokens.outputTokens);
     case "inputTokens":
@@ -482,6 +490,10 @@ function actualOf(charge: Charge, { costNanoUsd, tokens }: Pick<CallResult, "tok
     case "concurrency":
       return 0n;
   }
+}
+
+function ignoresReads(what: string): boolean {
+  return /^[a-zA-Z]+-reads/.test(what);
 }
 
 function endedBefore(kind: EndResult["kind"], ended: EndedCall, costNanoUsd: NanoUsd | undefined): EndResult {
@@ -577,6 +589,7 @@ function alertsAfter(book: Book, open: OpenCall, atMs: number): Alert[] {
 }
 
 function refuse(book: Book, { call, atMs, code, view }: RefuseOperation): OperationResult {
+  if (isKnown(book, call.callId)) return { kind: "refuse", outcome: "duplicate" };
   const body = { kind: "denied" as const, decision: undefined, call, code, view };
   book.append({ kind: "denied", callId: call.callId, atMs, costNanoUsd: undefined, charges: [], body });
   return { kind: "refuse", outcome: "recorded" };
