@@ -1,0 +1,119 @@
+/**
+ * Owns what a call could run on and the most it could cost there. Does not own which of them it gets (core/decisions).
+ * Invariant: a bound is proven or absent; nothing learned or guessed goes into it.
+ */
+import type { Candidate } from "../core/decisions/call.ts";
+import { boundCost } from "../core/pricing/bound.ts";
+import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
+import type { PriceRow } from "../core/pricing/price.ts";
+import type { Provider, RequestFacts } from "../providers/provider.ts";
+
+/** What a model without a published maximum may write at most: the largest maximum of any model in the price book (2026-11-22). */
+const OUTPUT_TOKENS_UNKNOWN_MAX = 128_000;
+/** For comparing models only, never for a bound: how much of max_tokens a call is expected to use. */
+const EXPECTED_OUTPUT_TOKENS_MAX = 1_024;
+/** For comparing models only: bytes of text per token. */
+const EXPECTED_BYTES_PER_TOKEN = 4;
+
+export interface CandidateInput {
+  provider: Provider;
+  facts: RequestFacts;
+  book: BuiltPriceBook;
+  /** Model → the next cheaper one. */
+  downgrade: ReadonlyMap<string, string>;
+  onUnpricedModel: "deny" | "dearest";
+  atMs: number;
+}
+
+/** The model asked for, then those to fall back to, in order. */
+export function candidatesFor(input: CandidateInput): Candidate[] {
+  const { provider, facts, book, atMs } = input;
+  const asked = candidateFor(input, facts.model, undefined);
+  const candidates = [asked];
+  const seen = new Set([facts.model, asked.canonicalModel]);
+  let model = input.downgrade.get(facts.model) ?? input.downgrade.get(asked.canonicalModel);
+  while (model !== undefined && !seen.has(model)) {
+    seen.add(model);
+    const row = book.find(provider.name, model, atMs);
+    candidates.push(candidateFor(input, model, provider.rejectedBy(facts, model) ?? tooLarge(facts, row)));
+    model = input.downgrade.get(model);
+  }
+  return candidates;
+}
+
+function candidateFor(input: CandidateInput, model: string, rejectedBy: string | undefined): Candidate {
+  const { provider, facts, book, onUnpricedModel, atMs } = input;
+  const known = book.find(provider.name, model, atMs);
+  const row = known ?? (onUnpricedModel === "dearest" ? book.dearest(provider.name, atMs) : undefined);
+  const inputTokensBound = inputBound(provider, facts, model, row);
+  const maxTokens = model === facts.model ? facts.maxTokens : lowered(facts.maxTokens, row?.outputTokensMax);
+  const outputTokensBound = maxTokens ?? row?.outputTokensMax ?? OUTPUT_TOKENS_UNKNOWN_MAX;
+  return {
+    model,
+    canonicalModel: known?.model ?? model,
+    rejectedBy,
+    maxTokens,
+    inputTokensBound,
+    outputTokensBound,
+    usdBound:
+      row === undefined
+        ? undefined
+        : boundCost(row, { ...waysOf(facts), inputTokens: inputTokensBound, outputTokens: outputTokensBound }),
+    unboundedParts: row?.isFree === true ? [] : facts.unboundedParts,
+    tenCallsNanoUsd: row === undefined ? undefined : expectedTenCalls(facts, row, model !== facts.model),
+    priceIds: row === undefined ? [] : [row.id],
+  };
+}
+
+function waysOf(facts: RequestFacts) {
+  return { cacheWrites: facts.cacheWrites, speed: facts.speed, isUsOnly: facts.isUsOnly, webSearches: webSearchesMax(facts) };
+}
+
+function webSearchesMax({ serverTools }: RequestFacts): number {
+  return serverTools.filter(({ type }) => type.startsWith("web_search")).reduce((sum, { usesMax }) => sum + (usesMax ?? 0), 0);
+}
+
+/** Tool calls that the provider answers itself: each may read the whole conversation once more. */
+function samplingsMax({ serverTools }: RequestFacts): number {
+  return 1 + serverTools.reduce((sum, { usesMax }) => sum + (usesMax ?? 0), 0);
+}
+
+/** A context window holds all that one sampling reads, wherever it comes from; a window nobody published caps nothing. */
+function inputBound(provider: Provider, facts: RequestFacts, model: string, row: PriceRow | undefined): number {
+  const context = row?.contextTokensMax;
+  const fromBody = provider.boundInputTokens(facts, model);
+  if (context === undefined) return fromBody;
+  const windows = context * samplingsMax(facts);
+  return facts.remoteInputs.length > 0 ? windows : Math.min(fromBody, windows);
+}
+
+function lowered(maxTokens: number | undefined, most: number | undefined): number | undefined {
+  return maxTokens === undefined || most === undefined ? maxTokens : Math.min(maxTokens, most);
+}
+
+/** Judged by the careful estimate, so that a conversation is not moved to a model that refuses it. */
+function tooLarge(facts: RequestFacts, row: PriceRow | undefined): string | undefined {
+  const context = row?.contextTokensMax;
+  const tokens = Math.ceil(facts.textBytes / EXPECTED_BYTES_PER_TOKEN);
+  if (context !== undefined && tokens > context) return `about ${tokens} input tokens do not fit its context of ${context}`;
+  const budget = facts.thinking?.budgetTokens;
+  const most = row?.outputTokensMax;
+  if (budget !== undefined && most !== undefined && budget >= most)
+    return `thinking budget ${budget} does not fit its ${most} output tokens`;
+  return undefined;
+}
+
+/** Ten more calls of this size, in nano-dollars: a warm cache where the request marks one, written anew first if the model changes. */
+function expectedTenCalls(facts: RequestFacts, row: PriceRow, isChange: boolean): bigint | undefined {
+  const tokens = Math.ceil(facts.textBytes / EXPECTED_BYTES_PER_TOKEN);
+  const tier = row.tiers.findLast(({ aboveInputTokens }) => tokens > aboveInputTokens);
+  const { uncachedInput, cacheRead, cacheWrite5m, cacheWrite1h, output } = tier?.nanoUsdPerMTok ?? row.nanoUsdPerMTok;
+  if (row.isFree) return 0n;
+  if (uncachedInput === undefined || output === undefined) return undefined;
+  const isCached = facts.cacheWrites !== "none" && facts.history.hasAssistantTurn;
+  const read = isCached ? (cacheRead ?? uncachedInput) : uncachedInput;
+  const write = (facts.cacheWrites === "1h" ? cacheWrite1h : cacheWrite5m) ?? uncachedInput;
+  const inputs = isCached && isChange ? write + 9n * read : 10n * read;
+  const outputs = 10n * output * BigInt(Math.min(facts.maxTokens ?? EXPECTED_OUTPUT_TOKENS_MAX, EXPECTED_OUTPUT_TOKENS_MAX));
+  return (inputs * BigInt(tokens) + outputs) / 1_000_000n;
+}

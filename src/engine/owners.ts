@@ -1,0 +1,86 @@
+/**
+ * Owns that reservations of processes that are gone come to an end: registering, beating, recovering.
+ * Does not own how a process is looked up (gateway/system.ts) or what expiring does (core/decisions).
+ * Invariants: a reservation is recovered only when its owner is proven dead, or silent for a minute where that cannot be seen; it is
+ * counted at its bound, so recorded + reserved is never below what the provider bills.
+ */
+import type { Ledger, Owner } from "../ledger/ledger.ts";
+import type { Clock, Notifier } from "./ports.ts";
+import { isLedgerUnavailable } from "./refusing.ts";
+
+export const BEAT_MS = 5_000;
+/** Silent for so long, an owner that cannot be looked up is taken for dead. */
+export const SILENT_MS_MAX = 60_000;
+
+export interface OwnerKeeper {
+  /** Whether another process is registered. */
+  hasNeighbours(): boolean;
+  /** Whether the last beat reached the ledger. */
+  isLedgerWritable(): boolean;
+  /** Stops beating and signs off. The process must hold no reservations. */
+  close(): Promise<void>;
+}
+
+/**
+ * Registers this process, recovers what dead ones left, and goes on doing both every five seconds.
+ *
+ * @param isDead true: proven dead; false: proven alive; `undefined`: cannot be seen from here.
+ */
+export async function keepOwner(input: {
+  ledger: Ledger;
+  clock: Clock;
+  notifier: Notifier;
+  me: Owner;
+  isDead: (owner: Owner) => boolean | undefined;
+  freed: (counterIds: readonly string[]) => void;
+}): Promise<OwnerKeeper> {
+  const { ledger, clock, notifier, me } = input;
+  let neighbours = 0;
+  let isWritable = true;
+  let isClosed = false;
+  let cancelTimer = (): void => undefined;
+
+  async function beat(): Promise<void> {
+    await ledger.beat({ ...me, beatAtMs: clock.nowMs() });
+    const others = (await ledger.owners()).filter(({ ownerId }) => ownerId !== me.ownerId);
+    const dead = others.filter((owner) => input.isDead(owner) ?? clock.nowMs() - owner.beatAtMs > SILENT_MS_MAX);
+    for (const owner of dead) await recover(owner);
+    neighbours = others.length - dead.length;
+  }
+
+  async function recover(owner: Owner): Promise<void> {
+    const calls = await ledger.openCalls(owner.ownerId);
+    for (const { callId } of calls) {
+      const reason = `its process (pid ${owner.pid}) ended without settling it`;
+      const [result] = await ledger.apply([{ kind: "expire", atMs: clock.nowMs(), callId, reason }]);
+      for (const alert of result?.alerts ?? []) notifier.alert(alert);
+      input.freed(result?.freedCounterIds ?? []);
+    }
+    await ledger.removeOwner(owner.ownerId);
+    if (calls.length > 0) notifier.warn("recovered", { ownerId: owner.ownerId, pid: owner.pid, calls: calls.length });
+  }
+
+  async function beatAgain(): Promise<void> {
+    try {
+      await beat();
+      isWritable = true;
+    } catch (error) {
+      if (!isLedgerUnavailable(error)) throw error;
+      if (isWritable) notifier.warn("ledger_unavailable", { reason: error.message });
+      isWritable = false;
+    }
+    if (!isClosed) cancelTimer = clock.after(BEAT_MS, () => void beatAgain());
+  }
+
+  await beat();
+  cancelTimer = clock.after(BEAT_MS, () => void beatAgain());
+  return {
+    hasNeighbours: () => neighbours > 0,
+    isLedgerWritable: () => isWritable,
+    async close() {
+      isClosed = true;
+      cancelTimer();
+      await ledger.removeOwner(me.ownerId);
+    },
+  };
+}

@@ -1,0 +1,503 @@
+/**
+ * Owns the conduct of a call from the moment its bytes are here to its settlement: identify, inspect, decide and reserve, edit, meter,
+ * settle. Gateway and client are two faces of it. Does not own sockets (gateway/), rules (core/) or storing (ledger/).
+ * Invariants: nothing is forwarded before its reservation is durable; every reservation ends exactly once, on every path; a call that
+ * waits holds nothing; every wait has a deadline.
+ */
+import type { CallFacts, Candidate } from "../core/decisions/call.ts";
+import type { DecisionMark, ReserveOperation, ReserveResult } from "../core/decisions/operations.ts";
+import type { LimitView } from "../core/decisions/admit.ts";
+import type { ErrorCode, Refusal } from "../core/errors/codes.ts";
+import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
+import { rateUsage } from "../core/pricing/rate.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
+import { candidatesFor } from "./candidates.ts";
+import { scopesOf, UNNAMED, type Caller, type Labels } from "./identify.ts";
+import { createPlaces } from "./places.ts";
+import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
+import { isLedgerUnavailable, refusalFor } from "./refusing.ts";
+import { renewedBounds, resultOf, type CallEnd } from "./settlement.ts";
+import { createSettler, type Settled } from "./settler.ts";
+import { createSessionFinder } from "./sessions.ts";
+import { createWaitingLine, type Waiter, type WaitingLine } from "./waiting-line.ts";
+
+/** A call waits in line at most this long. */
+export const WAIT_MS_MAX = 60_000;
+/** How often waiters look whether another process changed the ledger. */
+const FOREIGN_POLL_MS = 20;
+/** An idempotency key is free again so long after its call ended. */
+const DUPLICATE_MS = 24 * 3_600_000;
+
+/** What the configuration says about calls, as it is in force now. */
+export interface Rules {
+  book: BuiltPriceBook;
+  downgrade: ReadonlyMap<string, string>;
+  onUnpricedModel: "deny" | "dearest";
+  /** `allow`: calls go through while the ledger cannot be written, and are recorded when it can be again. */
+  onLedgerUnavailable: "deny" | "allow";
+}
+
+export interface EngineOptions {
+  ledger: Ledger;
+  clock: Clock;
+  ids: IdSource;
+  fingerprints: FingerprintChain;
+  notifier: Notifier;
+  /** Asked for every call, so that a reload takes effect with the next one. */
+  rules: () => Rules;
+  ownerId: string;
+  /** Whether another process shares the ledger, so that waiters must look for its changes. */
+  hasNeighbours: () => boolean;
+}
+
+/** Whether the caller is still there. */
+export interface Presence {
+  readonly isGone: boolean;
+  /** Calls back once when it leaves; the returned function stops that. */
+  onGone(callBack: () => void): () => void;
+}
+
+export interface IncomingCall {
+  provider: Provider;
+  body: Uint8Array;
+  caller: Caller;
+  labels: Labels;
+  /** The client's own count of attempts, 0 for the first. */
+  attempt: number;
+  /** Never waited past (epoch ms); `undefined`: the caller named none. */
+  deadlineAtMs: number | undefined;
+  idempotencyKey: string | undefined;
+  presence: Presence;
+}
+
+export type Opening =
+  | { outcome: "refused"; callId: string; refusal: Refusal }
+  | { outcome: "admitted"; call: RunningCall }
+  /** The caller left before anything was forwarded; nothing is held. */
+  | { outcome: "gone"; callId: string };
+
+/** A call that holds its reservation. Its owner must end it, once. */
+export interface RunningCall {
+  readonly callId: string;
+  /** What to send upstream. */
+  readonly body: Uint8Array;
+  readonly facts: RequestFacts;
+  readonly candidate: Candidate;
+  readonly decision: Decision;
+  /** Bytes are about to go upstream: from here on it may cost. */
+  markSent(): void;
+  /** Reads along with the answer. */
+  openMeter(contentType: string): ResponseMeter;
+  /** Ends it. Asked again, it answers the same. */
+  end(end: CallEnd | { kind: "not_sent"; reason: string }, providerRequestId?: string): Promise<Settled>;
+}
+
+/** What the answer's headers say of the decision. */
+export interface Decision {
+  marks: readonly ("allowed" | "waited" | DecisionMark)[];
+  /** The model it runs on, if it is another than was asked for. */
+  changedModel: string | undefined;
+  changedMaxTokens: number | undefined;
+  delayMs: number;
+}
+
+export interface Engine {
+  open(call: IncomingCall): Promise<Opening>;
+  /** Something was freed outside of this engine (a recovered reservation): who waits on it is woken. */
+  freed(counterIds: readonly string[]): void;
+  /** The rules changed: whoever waits is decided afresh. */
+  rulesChanged(): void;
+  /** Waiters by counter series, for status. */
+  waitingOn(counterId: string): number;
+  /** Calls admitted and not ended. */
+  readonly runningCount: number;
+  /** Settlements that the ledger has not taken yet. */
+  readonly unsettledCount: number;
+  /** Tells the settlements of ended calls to the ledger until all are taken or the deadline passes. */
+  flush(deadlineAtMs: number): Promise<void>;
+}
+
+interface Attempt {
+  incoming: IncomingCall;
+  facts: RequestFacts;
+  call: CallFacts;
+  receivedAtMs: number;
+  deadlineAtMs: number;
+  waiter: Waiter | undefined;
+  grantedStartsMs: Readonly<Record<string, number>>;
+  /** Time spent waiting or throttled so far. */
+  hasWaited: boolean;
+}
+
+export function createEngine(options: EngineOptions): Engine {
+  const { ledger, clock, ids, notifier } = options;
+  const line = createWaitingLine();
+  const places = createPlaces();
+  const sessions = createSessionFinder(options);
+  const settler = createSettler({ ledger, clock, notifier, freed: (counterIds) => line.freed(counterIds) });
+  let runningCount = 0;
+  let bypassedCount = 0;
+  const poll = createForeignPoll(options, line);
+
+  async function open(incoming: IncomingCall): Promise<Opening> {
+    const receivedAtMs = clock.nowMs();
+    const read = incoming.provider.readRequest(incoming.body);
+    const callId = ids.next("call");
+    if (read.outcome === "refused") return { outcome: "refused", callId, refusal: withCallId(read.refusal, callId) };
+    const attempt = startAttempt(incoming, read.facts, callId, receivedAtMs);
+    try {
+      return await decide(attempt);
+    } finally {
+      if (attempt.waiter !== undefined) line.leave(attempt.waiter);
+    }
+  }
+
+  function startAttempt(incoming: IncomingCall, facts: RequestFacts, callId: string, receivedAtMs: number): Attempt {
+    const session = incoming.labels.session ?? facts.namedSession ?? inferredSession(incoming, facts);
+    const { scopes, attribution } = scopesOf({ caller: incoming.caller, labels: incoming.labels, session });
+    const { attempt, idempotencyKey, provider, caller } = incoming;
+    const named = idempotencyKey === undefined ? callId : ids.named("call", `${caller.keyId ?? UNNAMED} ${idempotencyKey}`);
+    const { isStream, history, model } = facts;
+    const call = {
+      callId: named,
+      scopes,
+      attribution,
+      provider: provider.name,
+      requestedModel: model,
+      attempt,
+      isStream,
+      history,
+    };
+    const deadlineAtMs = Math.min(receivedAtMs + WAIT_MS_MAX, incoming.deadlineAtMs ?? Infinity);
+    return { incoming, facts, call, receivedAtMs, deadlineAtMs, waiter: undefined, grantedStartsMs: {}, hasWaited: false };
+  }
+
+  function inferredSession({ caller, body, labels }: IncomingCall, facts: RequestFacts): string {
+    const owner = [caller.keyId ?? UNNAMED, labels.project ?? UNNAMED, labels.agent ?? UNNAMED].join(" ");
+    return sessions.find(
+      owner,
+      facts.messageSpans.map(({ start, end }) => withoutCacheMarks(body.subarray(start, end))),
+    );
+  }
+
+  async function decide(attempt: Attempt): Promise<Opening> {
+    const { callId } = attempt.call;
+    for (;;) {
+      if (attempt.incoming.presence.isGone) return { outcome: "gone", callId };
+      const freedBefore = line.freedCount;
+      const result = await reserve(attempt);
+      switch (result.outcome) {
+        case "reserved":
+          return admitted(attempt, result);
+        case "denied":
+          return denied(attempt, result);
+        case "duplicate":
+          if (await isOldDuplicate(attempt)) continue;
+          return refused(attempt, { code: "duplicate_call" });
+        case "unavailable":
+          return unavailable(attempt, result.operation);
+        case "throttled": {
+          leaveLine(attempt);
+          if (result.startAtMs > attempt.deadlineAtMs && attempt.incoming.deadlineAtMs !== undefined) {
+            return refuseRecorded(attempt, { code: "rate_limited", clearsAtMs: result.startAtMs });
+          }
+          attempt.grantedStartsMs = { ...attempt.grantedStartsMs, ...result.grantedStartsMs };
+          await pause(attempt, result.startAtMs, undefined);
+          break;
+        }
+        case "wait": {
+          if (clock.nowMs() >= attempt.deadlineAtMs || !joinLine(attempt, result.blockedOn)) {
+            return refuseRecorded(attempt, { code: "held_by_calls_in_flight", view: result.view });
+          }
+          attempt.hasWaited = true;
+          // Something was freed while the ledger decided: look again rather than sleep through it.
+          if (line.wasFreedSince(freedBefore, result.blockedOn)) break;
+          await pause(attempt, Math.min(result.untilMs, attempt.deadlineAtMs), attempt.waiter);
+          break;
+        }
+      }
+    }
+  }
+
+  async function reserve(attempt: Attempt): Promise<ReserveResult | { outcome: "unavailable"; operation: ReserveOperation }> {
+    const atMs = clock.nowMs();
+    const { incoming, facts, call, grantedStartsMs } = attempt;
+    const candidates = candidatesFor({ ...options.rules(), provider: incoming.provider, facts, atMs });
+    const heldBack = line.blockedBefore(attempt.waiter);
+    const placesAhead = places.ahead(atMs);
+    const { ownerId } = options;
+    const operation = { kind: "reserve" as const, atMs, ownerId, call, candidates, heldBack, grantedStartsMs, placesAhead };
+    try {
+      const [result] = await ledger.apply([operation]);
+      return result ?? { outcome: "unavailable", operation };
+    } catch (error) {
+      if (!isLedgerUnavailable(error)) throw error;
+      notifier.warn("ledger_unavailable", { callId: call.callId, reason: error.message });
+      return { outcome: "unavailable", operation };
+    }
+  }
+
+  function unavailable(attempt: Attempt, operation: ReserveOperation): Opening {
+    const [candidate] = operation.candidates;
+    const { callId } = attempt.call;
+    if (options.rules().onLedgerUnavailable === "deny" || candidate === undefined) {
+      // Whether it was written is unknown: what may be held must not stay held.
+      settler.voidLater(callId, "ledger_unavailable");
+      return refused(attempt, { code: "ledger_unavailable" });
+    }
+    bypassedCount += 1;
+    notifier.warn("ledger_bypassed", { callId, count: bypassedCount });
+    runningCount += 1;
+    const unwritten = { ...operation, isForced: true };
+    const call = runningCall(attempt, { candidate, marks: [] }, () => (runningCount -= 1), unwritten);
+    return { outcome: "admitted", call };
+  }
+
+  function joinLine(attempt: Attempt, blockedOn: readonly string[]): boolean {
+    if (attempt.waiter === undefined) attempt.waiter = line.join(blockedOn);
+    else attempt.waiter.blockedOn = blockedOn;
+    if (attempt.waiter !== undefined) poll.start();
+    return attempt.waiter !== undefined;
+  }
+
+  function leaveLine(attempt: Attempt): void {
+    if (attempt.waiter !== undefined) line.leave(attempt.waiter);
+    attempt.waiter = undefined;
+  }
+
+  /** Sleeps until an instant, a wake-up, or the caller's leaving. */
+  function pause({ incoming }: Attempt, untilMs: number, waiter: Waiter | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        cancelTimer();
+        cancelGone();
+        if (waiter !== undefined) waiter.wake = () => undefined;
+        resolve();
+      };
+      const cancelTimer = clock.after(Math.max(0, untilMs - clock.nowMs()), done);
+      const cancelGone = incoming.presence.onGone(done);
+      if (waiter !== undefined) waiter.wake = done;
+    });
+  }
+
+  async function admitted(attempt: Attempt, result: Extract<ReserveResult, { outcome: "reserved" }>): Promise<Opening> {
+    leaveLine(attempt);
+    for (const alert of result.alerts) notifier.alert(alert);
+    const { callId } = attempt.call;
+    if (attempt.incoming.presence.isGone) {
+      await settler.end({ kind: "void", atMs: clock.nowMs(), callId, reason: "caller_left" });
+      return { outcome: "gone", callId };
+    }
+    runningCount += 1;
+    const call = runningCall(attempt, result, () => {
+      runningCount -= 1;
+    });
+    return { outcome: "admitted", call };
+  }
+
+  function runningCall(
+    attempt: Attempt,
+    { candidate, marks }: Pick<Extract<ReserveResult, { outcome: "reserved" }>, "candidate" | "marks">,
+    onEnded: () => void,
+    unwritten?: ReserveOperation,
+  ): RunningCall {
+    const { incoming, facts, call } = attempt;
+    const { callId } = call;
+    const edit = editOf(facts, candidate);
+    let sentAtMs: number | undefined;
+    let settled: Promise<Settled> | undefined;
+    return {
+      callId,
+      facts,
+      candidate,
+      body: edit === undefined ? incoming.body : incoming.provider.editRequest(incoming.body, facts, edit),
+      decision: {
+        marks: [
+          ...(marks.length === 0 && !attempt.hasWaited ? ["allowed" as const] : []),
+          ...(attempt.hasWaited ? ["waited" as const] : []),
+          ...marks,
+        ],
+        changedModel: edit?.model,
+        changedMaxTokens: edit?.maxTokens,
+        delayMs: clock.nowMs() - attempt.receivedAtMs,
+      },
+      markSent() {
+        sentAtMs ??= clock.nowMs();
+      },
+      openMeter(contentType) {
+        const meter = incoming.provider.openMeter({ contentType, requestedModel: candidate.model });
+        return renewing(meter, { provider: incoming.provider.name, callId, candidate, facts });
+      },
+      end(end, providerRequestId) {
+        settled ??= (async () => {
+          const atMs = clock.nowMs();
+          onEnded();
+          if (end.kind === "not_sent" || sentAtMs === undefined) {
+            const reason = end.kind === "not_sent" ? end.reason : "not_sent";
+            return settler.end({ kind: "void", atMs, callId, reason }, unwritten);
+          }
+          const { book, onUnpricedModel } = options.rules();
+          const provider = incoming.provider.name;
+          const result = resultOf({
+            end,
+            candidate,
+            facts,
+            provider,
+            book,
+            onUnpricedModel,
+            sentAtMs,
+            endedAtMs: atMs,
+            providerRequestId,
+          });
+          const flags = unwritten === undefined ? result.flags : [...result.flags, "ledger_bypassed"];
+          return settler.end({ kind: "settle", atMs, callId, result: { ...result, flags } }, unwritten);
+        })();
+        return settled;
+      },
+    };
+  }
+
+  /** A meter that lowers the reservation as soon as the provider has said what the input was. */
+  function renewing(
+    meter: ResponseMeter,
+    { provider, callId, candidate, facts }: { provider: string; callId: string; candidate: Candidate; facts: RequestFacts },
+  ): ResponseMeter {
+    let isRenewed = false;
+    return {
+      ...meter,
+      push(chunk) {
+        meter.push(chunk);
+        if (isRenewed || !facts.isStream) return;
+        const reading = meter.reading();
+        if (reading.usage === undefined) return;
+        isRenewed = true;
+        const renewed = renewedBounds(reading, candidate, facts);
+        if (renewed !== undefined) void renew(provider, callId, renewed);
+      },
+    };
+  }
+
+  async function renew(provider: string, callId: string, renewed: NonNullable<ReturnType<typeof renewedBounds>>): Promise<void> {
+    const { book } = options.rules();
+    const atMs = clock.nowMs();
+    const rated = rateUsage(renewed.usage, (model) => book.find(provider, model, atMs));
+    const usdBound = rated.outcome === "rated" ? rated.costNanoUsd : undefined;
+    const { inputTokensBound, outputTokensBound } = renewed;
+    try {
+      const [result] = await ledger.apply([{ kind: "renew", atMs, callId, usdBound, inputTokensBound, outputTokensBound }]);
+      line.freed(result?.freedCounterIds ?? []);
+    } catch (error) {
+      // The higher reservation stays until the call ends: nothing is lost by not lowering it.
+      if (!isLedgerUnavailable(error)) throw error;
+    }
+  }
+
+  async function denied(attempt: Attempt, result: Extract<ReserveResult, { outcome: "denied" }>): Promise<Opening> {
+    const { code, view, clearsAtMs } = result;
+    if (code === "rate_limited" && view !== undefined) places.promise(view.counterId, clearsAtMs);
+    return refused(attempt, { ...result, code });
+  }
+
+  function refused(attempt: Attempt, why: RefusalReason): Opening {
+    const { callId } = attempt.call;
+    const place = why.view === undefined ? 0 : line.waitingOn(why.view.counterId);
+    const refusal = refusalFor({ ...why, callId, nowMs: clock.nowMs(), place, call: attempt.call });
+    return { outcome: "refused", callId, refusal };
+  }
+
+  /** Refuses for a reason the ledger did not see, and records it there. */
+  async function refuseRecorded(attempt: Attempt, why: RefusalReason): Promise<Opening> {
+    const operation = { kind: "refuse" as const, atMs: clock.nowMs(), call: attempt.call, code: why.code, view: why.view };
+    try {
+      await ledger.apply([operation]);
+    } catch (error) {
+      // The refusal stands whether or not it could be written down.
+      if (!isLedgerUnavailable(error)) throw error;
+    }
+    return refused(attempt, why);
+  }
+
+  /** True if the first call with this idempotency key ended long ago: the key is free again, under another name. */
+  async function isOldDuplicate(attempt: Attempt): Promise<boolean> {
+    const { callId } = attempt.call;
+    const [first] = await ledger.calls({ limit: 1, callId });
+    if (first?.endedAtMs === undefined || clock.nowMs() - first.endedAtMs < DUPLICATE_MS) return false;
+    attempt.call = { ...attempt.call, callId: ids.named("call", callId) };
+    return true;
+  }
+
+  return {
+    open,
+    freed: (counterIds) => line.freed(counterIds),
+    rulesChanged: () => line.wakeAll(),
+    waitingOn: (counterId) => line.waitingOn(counterId),
+    get runningCount() {
+      return runningCount;
+    },
+    get unsettledCount() {
+      return settler.pendingCount;
+    },
+    flush: (deadlineAtMs) => settler.flush(deadlineAtMs),
+  };
+}
+
+/** Why a call is refused, in plain figures. */
+export interface RefusalReason {
+  code: ErrorCode;
+  view?: LimitView | undefined;
+  clearsAtMs?: number;
+  unboundedParts?: readonly string[];
+  model?: string;
+}
+
+function editOf(facts: RequestFacts, candidate: Candidate): { model?: string; maxTokens?: number } | undefined {
+  const isOtherModel = candidate.model !== facts.model;
+  const isOtherMax = candidate.maxTokens !== undefined && candidate.maxTokens !== facts.maxTokens;
+  if (!isOtherModel && !isOtherMax) return undefined;
+  return {
+    ...(isOtherModel ? { model: candidate.model } : {}),
+    ...(isOtherMax && candidate.maxTokens !== undefined ? { maxTokens: candidate.maxTokens } : {}),
+  };
+}
+
+function withCallId(refusal: Refusal, callId: string): Refusal {
+  return { ...refusal, details: { ...refusal.details, callId } };
+}
+
+const CACHE_MARK = /,?\s*"cache_control"\s*:\s*(?:\{[^{}]*\}|null)/g;
+
+/** Cache marks move from turn to turn while the conversation stays the same. */
+function withoutCacheMarks(message: Uint8Array): Uint8Array {
+  let text = "";
+  // Latin-1, so that every byte is one character and the result the same bytes.
+  for (let at = 0; at < message.length; at += 8_192) text += String.fromCharCode(...message.subarray(at, at + 8_192));
+  if (!text.includes('"cache_control"')) return message;
+  return Uint8Array.from(text.replaceAll(CACHE_MARK, ""), (character) => character.charCodeAt(0));
+}
+
+/** While somebody waits and another process shares the ledger, looks for changes of its. */
+function createForeignPoll({ ledger, clock, hasNeighbours }: EngineOptions, line: WaitingLine): { start(): void } {
+  let isRunning = false;
+  let lastRevision: number | undefined;
+  const look = async (): Promise<void> => {
+    if (line.size === 0) {
+      isRunning = false;
+      lastRevision = undefined;
+      return;
+    }
+    if (hasNeighbours()) {
+      const revision = await ledger.revision().catch(() => lastRevision);
+      if (revision !== lastRevision && lastRevision !== undefined) line.wakeAll();
+      lastRevision = revision;
+    }
+    clock.after(FOREIGN_POLL_MS, () => void look());
+  };
+  return {
+    start() {
+      if (isRunning) return;
+      isRunning = true;
+      clock.after(FOREIGN_POLL_MS, () => void look());
+    },
+  };
+}

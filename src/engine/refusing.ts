@@ -1,0 +1,89 @@
+/**
+ * Owns turning the engine's reasons into refusals: which figures go into which sentence, and when the caller may come back.
+ * Does not own the sentences (core/errors) or the shape around them (providers/).
+ */
+import type { CallFacts } from "../core/decisions/call.ts";
+import type { LimitView } from "../core/decisions/admit.ts";
+import type { ErrorCode, Refusal } from "../core/errors/codes.ts";
+import {
+  duplicateCall,
+  heldByCallsInFlight,
+  ledgerUnavailable,
+  limitReached,
+  limitTooSmall,
+  rateLimited,
+  unboundedCost,
+  unpricedModel,
+  type LimitFigures,
+} from "../core/errors/refusals.ts";
+import { formatInstant } from "../core/windows/instant.ts";
+
+/** Soonest that a caller held off by calls in flight is told to come back: most calls end within seconds. */
+const HELD_RETRY_SECONDS = 5;
+const RETRY_SECONDS_MAX = 59;
+
+export interface RefusalInput {
+  code: ErrorCode;
+  view?: LimitView | undefined;
+  clearsAtMs?: number;
+  unboundedParts?: readonly string[];
+  model?: string;
+  callId: string;
+  nowMs: number;
+  /** How many others wait on the same limit: each is told another time. */
+  place: number;
+  call: CallFacts;
+}
+
+/** True for the error of a ledger that cannot be written now. Recognised by its code: two copies of a package can meet. */
+export function isLedgerUnavailable(error: unknown): error is Error {
+  return error instanceof Error && "code" in error && error.code === "ledger_unavailable";
+}
+
+/** The refusal for a reason. */
+export function refusalFor(input: RefusalInput): Refusal {
+  const refusal = sentenceFor(input);
+  return { ...refusal, details: { ...refusal.details, callId: input.callId } };
+}
+
+function sentenceFor(input: RefusalInput): Refusal {
+  const { code, view, nowMs } = input;
+  if (code === "duplicate_call") return duplicateCall({ callId: input.callId });
+  if (code === "unpriced_model") {
+    return unpricedModel(view === undefined ? undefined : figuresOf(view), { model: input.model ?? input.call.requestedModel });
+  }
+  if (view === undefined) {
+    if (code === "ledger_unavailable") return ledgerUnavailable({ reason: "disk or lock; see the gateway's log" });
+    return unnamed(input);
+  }
+  const figures = figuresOf(view);
+  switch (code) {
+    case "limit_too_small":
+      return limitTooSmall(figures);
+    case "unbounded_cost":
+      return unboundedCost(figures, { parts: input.unboundedParts ?? [] });
+    case "rate_limited":
+      return rateLimited(figures, { retryAfterSeconds: secondsUntil(input.clearsAtMs ?? nowMs, nowMs) });
+    case "held_by_calls_in_flight":
+      return heldByCallsInFlight(figures, { retryAfterSeconds: Math.min(RETRY_SECONDS_MAX, HELD_RETRY_SECONDS + input.place) });
+    default: {
+      const clearsAtMs = input.clearsAtMs ?? Infinity;
+      return limitReached(figures, { resetsAt: Number.isFinite(clearsAtMs) ? formatInstant(clearsAtMs) : null });
+    }
+  }
+}
+
+/** A throttled call whose turn comes after its own deadline: no limit is full, the pace is. */
+function unnamed({ code, clearsAtMs, nowMs }: RefusalInput): Refusal {
+  const retryAfterSeconds = secondsUntil(clearsAtMs ?? nowMs, nowMs);
+  const message = `Calls of this scope are slowed down, and the next free start comes after this call's own deadline; wait ${retryAfterSeconds} s and send it again.`;
+  return { details: { code }, message, retryAfterSeconds };
+}
+
+function secondsUntil(atMs: number, nowMs: number): number {
+  return Math.min(RETRY_SECONDS_MAX, Math.max(1, Math.ceil((atMs - nowMs) / 1_000)));
+}
+
+function figuresOf({ limit, scope, measure, amount, spent, reserved, bound }: LimitView): LimitFigures {
+  return { limit, scope, measure, amount, spent, reserved, ...(bound === undefined ? {} : { requested: bound }) };
+}

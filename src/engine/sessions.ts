@@ -1,0 +1,62 @@
+/**
+ * Owns sessions that nobody named: which earlier call a conversation continues.
+ * Does not own named sessions (identify.ts) or what a message is (providers/).
+ * Invariants: ids are random and fingerprints are keyed by a secret in memory, so nothing stored can be traced to a prompt; a
+ * conversation that continues nobody's starts a session of its own; memory is bounded.
+ */
+import type { Clock, FingerprintChain, IdSource } from "./ports.ts";
+
+/** A session ends when nothing happened in it for this long. */
+export const SESSION_IDLE_MS_MAX = 30 * 60_000;
+/** So many conversations are remembered; the one idle longest is forgotten first. */
+const CONVERSATIONS_MAX = 50_000;
+
+interface Conversation {
+  session: string;
+  fingerprint: string;
+  lastAtMs: number;
+}
+
+export interface SessionFinder {
+  /**
+   * @param owner whose conversations are looked at: sessions of different keys never meet.
+   * @param messages the conversation's messages, oldest first, without what changes between turns (cache marks).
+   */
+  find(owner: string, messages: readonly Uint8Array[]): string;
+}
+
+/** Recognises a conversation by its beginning: the messages of the last call seen, extended or repeated. */
+export function createSessionFinder({
+  clock,
+  ids,
+  fingerprints,
+}: {
+  clock: Clock;
+  ids: IdSource;
+  fingerprints: FingerprintChain;
+}): SessionFinder {
+  // Insertion order is the order of use, so the first key is the one idle longest.
+  const byFingerprint = new Map<string, Conversation>();
+
+  const forgetIdle = (nowMs: number): void => {
+    for (const [key, conversation] of byFingerprint) {
+      if (byFingerprint.size <= CONVERSATIONS_MAX && nowMs - conversation.lastAtMs <= SESSION_IDLE_MS_MAX) return;
+      byFingerprint.delete(key);
+    }
+  };
+
+  return {
+    find(owner, messages) {
+      const nowMs = clock.nowMs();
+      forgetIdle(nowMs);
+      const keys = fingerprints(messages).map((fingerprint) => `${owner} ${fingerprint}`);
+      const known = keys.findLast((key) => byFingerprint.has(key));
+      const before = known === undefined ? undefined : byFingerprint.get(known);
+      const session = before?.session ?? ids.next("sess");
+      if (before !== undefined) byFingerprint.delete(before.fingerprint);
+      const last = keys.at(-1);
+      if (last !== undefined) byFingerprint.set(last, { session, fingerprint: last, lastAtMs: nowMs });
+      return session;
+    },
+  };
+}

@@ -1,0 +1,165 @@
+/**
+ * Owns what a call is settled at, whatever way it ended (design §10). Does not own how usage is read (providers/) or rated
+ * (core/pricing).
+ * Invariants: final usage is taken as it is; where it is missing the amount is never below what the provider can have billed; a
+ * missing figure is never zero.
+ */
+import type { CallResult } from "../core/decisions/operations.ts";
+import { ZERO_USD } from "../core/money/money.ts";
+import { rateUsage } from "../core/pricing/rate.ts";
+import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
+import type { PriceRow } from "../core/pricing/price.ts";
+import { NO_TOKENS, sumTokens, totalInputTokens, type TokenParts, type Usage } from "../core/usage/usage.ts";
+import type { Candidate } from "../core/decisions/call.ts";
+import type { MeterReading, RequestFacts } from "../providers/provider.ts";
+
+/** How a call that was sent ended. */
+export type CallEnd =
+  /** The answer came whole. */
+  | { kind: "completed"; status: number; reading: MeterReading }
+  /** The answer began and broke off, or the caller left while it came. */
+  | { kind: "cut"; status: number; reading: MeterReading; by: "upstream" | "caller" }
+  /** Sent, and no answer began: timed out, connection lost, or the caller left before it. */
+  | { kind: "lost"; by: "upstream" | "caller" };
+
+/** The fastest a model is taken to write until the ledger knows better (design §10). */
+export const OUTPUT_TOKENS_PER_SECOND_MAX = 500;
+/** Fast mode writes up to so many times as fast. */
+const FAST_MODE_TIMES = 2.5;
+
+export interface SettlementInput {
+  end: CallEnd;
+  candidate: Candidate;
+  facts: RequestFacts;
+  provider: string;
+  book: BuiltPriceBook;
+  onUnpricedModel: "deny" | "dearest";
+  /** When it was sent, and when it ended. Prices are those of the sending. */
+  sentAtMs: number;
+  endedAtMs: number;
+  providerRequestId: string | undefined;
+}
+
+/** What the call is settled at. */
+export function resultOf(input: SettlementInput): CallResult {
+  const { end } = input;
+  const reading = end.kind === "lost" ? undefined : end.reading;
+  if (end.kind === "completed" && isErrorStatus(end.status)) return nothingBilled(input, end.status, reading);
+  // An error event before anything was generated is the provider's error answer in another coat.
+  if (reading?.error !== undefined && reading.usage === undefined) {
+    return nothingBilled(input, end.kind === "lost" ? undefined : end.status, reading);
+  }
+  if (reading?.usage !== undefined && isAllReported(reading)) return ratedResult(input, reading.usage, reading, []);
+  if (reading?.usage !== undefined) return ratedResult(input, cutUsage(input, reading.usage), reading, ["estimated"]);
+  return ratedResult(input, unknownUsage(input), reading, ["unknown"]);
+}
+
+function isErrorStatus(status: number): boolean {
+  return status < 200 || status >= 300;
+}
+
+/** A stop reason is only given once generation has ended: what was reported with it is all there is, whatever broke afterwards. */
+function isAllReported({ isFinal, stopReason }: MeterReading): boolean {
+  return isFinal || stopReason !== undefined;
+}
+
+function nothingBilled(input: SettlementInput, status: number | undefined, reading: MeterReading | undefined): CallResult {
+  return {
+    ...describe(input, reading, status),
+    costNanoUsd: ZERO_USD,
+    tokens: { ...NO_TOKENS },
+    costParts: [],
+    priceIds: [],
+    webSearchRequests: 0,
+    isEstimated: false,
+    flags: ["unbilled_error"],
+  };
+}
+
+function ratedResult(
+  input: SettlementInput,
+  usage: Usage,
+  reading: MeterReading | undefined,
+  flags: readonly string[],
+): CallResult {
+  const rated = rateUsage(usage, finderFor(input));
+  const isDearest = rated.priceIds.some((id) => id.endsWith("#dearest"));
+  const all = [
+    ...flags,
+    ...rated.flags,
+    ...(rated.outcome === "unpriced" ? ["unpriced"] : []),
+    ...(isDearest ? ["dearest_price"] : []),
+  ];
+  return {
+    ...describe(input, reading, input.end.kind === "lost" ? undefined : input.end.status),
+    costNanoUsd: rated.outcome === "rated" ? rated.costNanoUsd : undefined,
+    tokens: sumTokens(usage),
+    costParts: rated.parts,
+    priceIds: rated.priceIds,
+    webSearchRequests: usage.webSearchRequests,
+    isEstimated: all.length > 0,
+    flags: all,
+  };
+}
+
+function finderFor({ book, provider, onUnpricedModel, sentAtMs }: SettlementInput): (model: string) => PriceRow | undefined {
+  return (model) =>
+    book.find(provider, model, sentAtMs) ?? (onUnpricedModel === "dearest" ? book.dearest(provider, sentAtMs) : undefined);
+}
+
+function describe(input: SettlementInput, reading: MeterReading | undefined, status: number | undefined) {
+  return {
+    model: reading?.model ?? input.candidate.model,
+    status,
+    stopReason: reading?.stopReason,
+    providerRequestId: input.providerRequestId,
+    error: reading?.error,
+  };
+}
+
+/** Reported input, and as much output as the model can have written by now. */
+function cutUsage(input: SettlementInput, usage: Usage): Usage {
+  const [last, ...before] = usage.samplings.toReversed();
+  if (last === undefined) return unknownUsage(input);
+  const written = before.reduce((sum, { tokens }) => sum + tokens.outputTokens, 0);
+  const outputTokens = Math.max(last.tokens.outputTokens, timeBasedOutput(input) - written);
+  return { ...usage, samplings: [...before.toReversed(), { ...last, tokens: { ...last.tokens, outputTokens } }] };
+}
+
+/** Nothing was reported: the input bound at the dearest meter, and the output that time allows. */
+function unknownUsage(input: SettlementInput): Usage {
+  const { candidate, facts } = input;
+  const tokens: TokenParts = { ...NO_TOKENS, outputTokens: timeBasedOutput(input) };
+  const part =
+    facts.cacheWrites === "1h" ? "cacheWrite1hTokens" : facts.cacheWrites === "5m" ? "cacheWrite5mTokens" : "uncachedInputTokens";
+  tokens[part] = candidate.inputTokensBound;
+  return {
+    samplings: [{ kind: "message", model: candidate.model, tokens }],
+    webSearchRequests: 0,
+    serviceTier: undefined,
+    speed: facts.speed,
+    isUsOnly: facts.isUsOnly ?? false,
+    flags: [],
+  };
+}
+
+function timeBasedOutput({ candidate, facts, sentAtMs, endedAtMs }: SettlementInput): number {
+  const tokensPerSecond = OUTPUT_TOKENS_PER_SECOND_MAX * (facts.speed === "fast" ? FAST_MODE_TIMES : 1);
+  const seconds = (endedAtMs - sentAtMs) / 1_000 + 1;
+  return Math.min(candidate.outputTokensBound, Math.ceil(seconds * tokensPerSecond));
+}
+
+/** Bounds that a running call still needs, once its input was reported; `undefined`: nothing is known that lowers them. */
+export function renewedBounds(
+  reading: MeterReading,
+  candidate: Candidate,
+  facts: RequestFacts,
+): { inputTokensBound: number; outputTokensBound: number; usage: Usage } | undefined {
+  // A tool loop of the provider's own reads its input again with every step: the first report bounds nothing.
+  if (reading.usage === undefined || facts.serverTools.length > 0 || facts.unboundedParts.length > 0) return undefined;
+  const [last] = reading.usage.samplings;
+  if (last === undefined || reading.usage.samplings.length > 1) return undefined;
+  const tokens = { ...last.tokens, outputTokens: candidate.outputTokensBound };
+  const usage = { ...reading.usage, samplings: [{ ...last, tokens }] };
+  return { inputTokensBound: totalInputTokens(tokens), outputTokensBound: candidate.outputTokensBound, usage };
+}
