@@ -93,6 +93,11 @@ export interface Provider {
   /** The body with one or both values replaced; every other byte as it was. */
   editRequest(body: Uint8Array, facts: RequestFacts, edit: { model?: string; maxTokens?: number }): Uint8Array;
   /** A meter for an answer with this `content-type` (already decoded if it was compressed). */
-  openMeter(input: { contentType: string; requestedModel: string }): ResponseMeter;
+  openMeter(input: {
+    contentType: string;
+    requestedModel: string;
+    /** Of the request's facts: decides the price of cache writes whose lifetime the answer does not say. Absent: not known. */
+    cacheWrites?: RequestFacts["cacheWrites"] | undefined;
+  }): ResponseMeter;
   shapeError(refusal: Refusal, client: { userAgent: string | undefined; requestId: string }): ShapedError;
 }
