@@ -40,7 +40,10 @@ export interface RequestFacts {
   /** `undefined`: the request does not say, so the account's default applies and the surcharge has to be assumed. */
   isUsOnly: boolean | undefined;
   thinking: { type: string; budgetTokens: number | undefined } | undefined;
+  /** True for temperature, top_p or top_k; not for temperature 1, which every model takes. */
   hasSamplingParameters: boolean;
+  /** Features the request asks for that only some models have ("effort", "output_format", …). */
+  features: readonly string[];
   /** Facts of the conversation that decide when a model may be changed. */
   history: { hasAssistantTurn: boolean; isAnsweringTool: boolean; hasThinking: boolean };
   /** Spans of the elements of the conversation, oldest first, by which an unnamed session is recognised. */

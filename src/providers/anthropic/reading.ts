@@ -15,6 +15,16 @@ export const MESSAGES_MAX = 100_000;
 /** Tools per request that are read: far more than any model is offered, so that a list of them cannot fill the memory. */
 export const TOOLS_MAX = 10_000;
 
+/**
+ * The largest count that is read. No model takes a thousandth of it; above it, sums of money could leave the ledger's 64 bits.
+ */
+const COUNT_MAX = 1_000_000_000;
+
+/** A cap above this bounds nothing: the part counts as uncapped. */
+const USES_MAX = 1_000;
+
+const COUNT_ALLOWED = `a whole number from 0 to ${COUNT_MAX}`;
+
 /** Bytes of a name that decides something (model, type). Longest known today: 46. */
 const NAME_BYTES_MAX = 256;
 
@@ -79,6 +89,9 @@ export class RequestReading {
   isUsOnly: boolean | undefined;
   thinking: { type: string; budgetTokens: number | undefined } | undefined;
   hasSamplingParameters = false;
+  readonly features = new Set<string>();
+  /** One sampling for the answer, and one after each use of a server tool: a use ends a sampling, and nothing else does. */
+  samplingsMax = 1;
   hasAssistantTurn = false;
   isAnsweringTool = false;
   hasThinking = false;
@@ -106,12 +119,12 @@ export class RequestReading {
     return decodeString(this.bytes, value.start, value.end);
   }
 
-  /** A whole number from 0 to 2^53 − 1, however JSON writes it ("4096", "4096.0", "4e3"). */
+  /** A whole number from 0 to {@link COUNT_MAX}, however JSON writes it ("4096", "4096.0", "4e3"). */
   wholeNumber(value: JsonValueSpan): number | undefined {
     if (value.kind !== JSON_KIND.number || value.end - value.start > 40) return undefined;
     const text = String.fromCharCode(...this.bytes.subarray(value.start, value.end));
     const number = Number(text);
-    return /^\d+(\.0+)?([eE]\+?\d+)?$/.test(text) && Number.isSafeInteger(number) ? number : undefined;
+    return /^\d+(\.0+)?([eE]\+?\d+)?$/.test(text) && number <= COUNT_MAX ? number : undefined;
   }
 
   readModel(value: JsonValueSpan): string | undefined {
@@ -126,7 +139,7 @@ export class RequestReading {
     this.maxTokensSpan = { start: value.start, end: value.end };
     if (value.kind === JSON_KIND.null) return undefined;
     this.maxTokens = this.wholeNumber(value);
-    return this.maxTokens === undefined ? "a whole number from 0" : undefined;
+    return this.maxTokens === undefined ? COUNT_ALLOWED : undefined;
   }
 
   openMessage(): void {
@@ -241,7 +254,7 @@ export class RequestReading {
   readUsesMax(value: JsonValueSpan): string | undefined {
     if (value.kind === JSON_KIND.null) return undefined;
     this.#toolUsesMax = this.wholeNumber(value);
-    return this.#toolUsesMax === undefined ? "a whole number from 0, or null" : undefined;
+    return this.#toolUsesMax === undefined ? `${COUNT_ALLOWED}, or null` : undefined;
   }
 
   readTool(): string | undefined {
@@ -257,7 +270,11 @@ export class RequestReading {
   #addServerTool(type: string, usesMax: number | undefined): void {
     this.serverTools.push({ type, usesMax });
     this.remoteInputs.add(type);
-    if (usesMax === undefined || !hasServerLoop(type)) this.unboundedParts.add(type);
+    if (usesMax === undefined || usesMax > USES_MAX || !hasServerLoop(type)) this.unboundedParts.add(type);
+    else this.samplingsMax += usesMax;
+    // Many tools with a cap each are as good as no cap.
+    if (this.samplingsMax > USES_MAX) this.unboundedParts.add(type);
+    this.samplingsMax = Math.min(this.samplingsMax, USES_MAX);
   }
 
   readToolChoice(value: JsonValueSpan): void {
@@ -272,7 +289,7 @@ export class RequestReading {
   readBudgetTokens(value: JsonValueSpan): string | undefined {
     if (value.kind === JSON_KIND.null) return undefined;
     this.#budgetTokens = this.wholeNumber(value);
-    return this.#budgetTokens === undefined ? "a whole number from 0" : undefined;
+    return this.#budgetTokens === undefined ? COUNT_ALLOWED : undefined;
   }
 
   readThinking(value: JsonValueSpan): void {
@@ -296,6 +313,17 @@ export class RequestReading {
   /** Only "global" is known to carry no surcharge. */
   readInferenceGeo(value: JsonValueSpan): void {
     if (value.kind !== JSON_KIND.null) this.isUsOnly = this.name(value) !== "global";
+  }
+
+  /** Temperature 1 is taken by every model. @see `temperature` in @anthropic-ai/sdk 0.137.0 */
+  readTemperature(value: JsonValueSpan): void {
+    if (value.kind !== JSON_KIND.null && this.wholeNumber(value) !== 1) this.hasSamplingParameters = true;
+  }
+
+  readEffort(value: JsonValueSpan): void {
+    if (value.kind === JSON_KIND.null) return;
+    this.features.add("effort");
+    if (this.name(value) === "xhigh") this.features.add("effort_xhigh");
   }
 
   readThreadType(value: JsonValueSpan): void {

@@ -50,6 +50,7 @@ describe("what decides", () => {
       isUsOnly: undefined,
       thinking: undefined,
       hasSamplingParameters: false,
+      features: [],
       history: { hasAssistantTurn: false, isAnsweringTool: false, hasThinking: false },
       messageSpans: [{ start: 56, end: 89 }],
       namedSession: undefined,
@@ -106,6 +107,28 @@ describe("what decides", () => {
     expect(factsOf(bodyOf({ tool_choice: { type: "auto" } })).isToolForced).toBe(false);
   });
 
+  it("takes temperature 1 for no sampling parameter", () => {
+    expect(factsOf(bodyOf({ temperature: 1 })).hasSamplingParameters).toBe(false);
+    expect(factsOf(bodyOf({ temperature: 1.0, top_k: 5 })).hasSamplingParameters).toBe(true);
+    expect(factsOf(bodyOf({ temperature: 0.2 })).hasSamplingParameters).toBe(true);
+  });
+
+  it("names features that only some models have", () => {
+    const output = {
+      effort: "xhigh",
+      format: { type: "json_schema", schema: {} },
+      task_budget: { type: "tokens", total: 20_000 },
+    };
+
+    expect(factsOf(bodyOf({ output_config: output })).features).toEqual([
+      "effort",
+      "effort_xhigh",
+      "output_format",
+      "task_budget",
+    ]);
+    expect(factsOf(bodyOf({ output_config: { effort: null }, output_format: null })).features).toEqual([]);
+  });
+
   it("leaves unknown fields alone", () => {
     expect(
       factsOf(bodyOf({ a_field_of_tomorrow: { model: 1, max_tokens: "x" }, output_config: { effort: "max" } })).maxTokens,
@@ -127,7 +150,11 @@ describe("what is refused", () => {
       "max_tokens): found the number -5, allowed is a whole number from 0",
     ],
     ["a broken max_tokens", '{"model":"m","max_tokens":1.5}', "found the number 1.5, allowed is a whole number from 0"],
-    ["an unsafe max_tokens", '{"model":"m","max_tokens":1e300}', "found the number 1e300, allowed is a whole number from 0"],
+    [
+      "a max_tokens no model has",
+      '{"model":"m","max_tokens":1e300}',
+      "found the number 1e300, allowed is a whole number from 0 to 1000000000",
+    ],
     ["max_tokens as text", '{"model":"m","max_tokens":"64"}', "found a string, allowed is a whole number from 0"],
     ["stream as text", '{"model":"m","stream":"true"}', "stream): found a string, allowed is true or false"],
     ["messages that are an object", '{"model":"m","messages":{}}', "messages): found an object, allowed is an array of messages"],
@@ -277,6 +304,7 @@ describe("tools", () => {
 
   it.each([
     ["web search without a cap", { type: "web_search_20250305" }],
+    ["web search with a cap that is none", { type: "web_search_20250305", max_uses: 1_000_000_000 }],
     ["web search with a cap of null", { type: "web_search_20250305", max_uses: null }],
     ["the advisor, even with a cap", { type: "advisor_20260301", max_uses: 1, max_tokens: 100 }],
     ["code execution", { type: "code_execution_20260521" }],

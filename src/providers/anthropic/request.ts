@@ -42,13 +42,14 @@ function toFacts(reading: RequestReading, model: string, modelSpan: Span): Reque
     clientToolTypes: [...reading.clientToolTypes],
     isToolForced: reading.isToolForced,
     serverTools: reading.serverTools,
-    samplingsMax: samplingsMax(reading),
+    samplingsMax: reading.samplingsMax,
     unboundedParts: [...reading.unboundedParts],
     cacheWrites: reading.cacheWrites,
     speed: reading.speed,
     isUsOnly: reading.isUsOnly,
     thinking: reading.thinking,
     hasSamplingParameters: reading.hasSamplingParameters,
+    features: [...reading.features],
     history: {
       hasAssistantTurn: reading.hasAssistantTurn,
       isAnsweringTool: reading.isAnsweringTool,
@@ -57,10 +58,4 @@ function toFacts(reading: RequestReading, model: string, modelSpan: Span): Reque
     messageSpans: reading.messageSpans,
     namedSession: reading.namedSession,
   };
-}
-
-/** One sampling for the answer, and one after each use of a server tool: a use ends a sampling, and nothing else does. */
-function samplingsMax(reading: RequestReading): number {
-  const uses = reading.serverTools.reduce((sum, { usesMax }) => sum + (usesMax ?? 0), 0);
-  return Math.min(1 + uses, Number.MAX_SAFE_INTEGER);
 }

@@ -163,6 +163,23 @@ const CONTAINER = slot("container", string | object | nothing, "a string, an obj
   },
 });
 
+/** A field that only some models take, and that costs nothing by itself. */
+function feature(key: string, name: string): Slot {
+  return slot(key, ANY_KIND, "an object or null", {
+    read: (state, { kind }) => {
+      if (kind !== nothing) state.features.add(name);
+    },
+  });
+}
+
+const OUTPUT_CONFIG = slot("output_config", ANY_KIND, "an object", {
+  members: [
+    slot("effort", ANY_KIND, "a string", { read: (state, value) => state.readEffort(value) }),
+    feature("format", "output_format"),
+    feature("task_budget", "task_budget"),
+  ],
+});
+
 /** The whole request. */
 export const REQUEST_SLOT: Slot = slot("", object, "a JSON object", {
   members: [
@@ -194,7 +211,9 @@ export const REQUEST_SLOT: Slot = slot("", object, "a JSON object", {
     unbounded("compaction", "compaction", object, "an object"),
     listOf("fallbacks", string, `an array, "default" or null`, { unbounded: "fallbacks" }),
     listOf("mcp_servers", 0, "an array or null", { unbounded: "mcp_servers", remote: "mcp_servers" }),
-    sampling("temperature"),
+    slot("temperature", ANY_KIND, "a number", { read: (state, value) => state.readTemperature(value) }),
+    OUTPUT_CONFIG,
+    feature("output_format", "output_format"),
     sampling("top_p"),
     sampling("top_k"),
   ],

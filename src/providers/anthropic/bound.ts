@@ -1,0 +1,47 @@
+/**
+ * Owns how many input tokens a request can be billed for at most, on any model.
+ * Does not own the context window, which caps each sampling and alone bounds what is not in the body (the engine takes it from the
+ * price row), nor output (max_tokens) or money (core/pricing/bound.ts).
+ * Invariant: no part is left out; a part whose size no source states counts as the dearest known. docs/bounds.md proves each part.
+ */
+import type { RequestFacts } from "../provider.ts";
+import { modelFacts, type ModelFacts } from "./models.ts";
+import { toolName } from "./tools.ts";
+
+/**
+ * What a client tool's own definition costs, in tokens, by name without a date. Two are published with "~": rounded up to the next
+ * 500.
+ *
+ * @see providers.md §9 [D]; the older computer tool is 735 and up to 499 of system prompt
+ */
+const TOOL_TOKENS: Readonly<Record<string, number>> = {
+  custom: 0,
+  text_editor: 700,
+  computer: 735 + 499,
+  computer_toolset: 5_000,
+  browser_toolset: 7_000,
+};
+
+/** For a client tool without a published figure (memory): the dearest known. */
+const TOOL_TOKENS_MAX = 7_000;
+
+/**
+ * The most input tokens of all samplings together, before the context window caps each.
+ *
+ * @remarks A server-tool loop reads the context once per sampling. So the window caps this at `samplingsMax` × window, and where
+ * the request has remote inputs, `samplingsMax` × window is the bound.
+ */
+export function boundInputTokens(facts: RequestFacts, model: string): number {
+  const known = modelFacts(model).facts;
+  return facts.samplingsMax * (facts.textBytes + facts.imageCount * known.imageTokensMax + toolOverhead(facts, known));
+}
+
+function toolOverhead(facts: RequestFacts, known: ModelFacts): number {
+  if (facts.clientToolTypes.length === 0 && facts.serverTools.length === 0) return 0;
+  const prompt = facts.isToolForced ? known.toolPromptTokens.forced : known.toolPromptTokens.auto;
+  return facts.clientToolTypes.reduce((sum, type) => sum + toolTokens(toolName(type), known), prompt);
+}
+
+function toolTokens(name: string, known: ModelFacts): number {
+  return name === "bash" ? known.bashTokens : (TOOL_TOKENS[name] ?? TOOL_TOKENS_MAX);
+}
