@@ -77,7 +77,7 @@ function readForm(
   const amount = readAmount(form.measure, amountNode, problems);
   if (amount === undefined) return undefined;
   const context = { measure: form.measure, amount, isLifetime: form.unit === undefined, hasDowngrade: defaults.hasDowngrade };
-  const at = fields?.get("at")?.value ?? defaultAt(form, amount, shares, amountNode);
+  const at = fields?.get("at")?.value ?? defaultAt(form, shares, amountNode);
   const thresholds = readThresholds(at, context, problems);
   return thresholds === undefined ? undefined : buildLimit(form, amount, thresholds, defaults);
 }
@@ -86,11 +86,11 @@ function readAmount(measure: Measure, node: ConfigNode, problems: Problems): big
   return measure === "usd" ? readUsd(node, problems) : readWholeNumber(node, { min: 0n, max: COUNT_MAX }, problems);
 }
 
-/** The thresholds of the short form, as if somebody had written them. Of an amount of zero every share is the same: only the last stays. */
-function defaultAt(form: Form, amount: bigint, shares: readonly string[], { place }: ConfigNode): ConfigNode {
+/** The thresholds of the short form, as if somebody had written them. */
+function defaultAt(form: Form, shares: readonly string[], { place }: ConfigNode): ConfigNode {
   const text = (word: string): ConfigNode => ({ kind: "text", place, text: word });
-  const tells = amount === 0n ? [] : shares.filter((share) => parseShareBps(share) !== FULL_SHARE_BPS);
-  const tellsAtEnd = form.final !== "alert" || amount === 0n || shares.length > tells.length;
+  const tells = shares.filter((share) => parseShareBps(share) !== FULL_SHARE_BPS);
+  const tellsAtEnd = form.final !== "alert" || shares.length > tells.length;
   const entries = [
     ...tells.map((key) => ({ key, keyPlace: place, value: text("alert") })),
     ...(tellsAtEnd ? [{ key: "100%", keyPlace: place, value: text(form.final) }] : []),

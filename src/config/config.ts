@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import type { Limit, WeekDay } from "../core/limits/limit.ts";
-import type { PriceRow } from "../core/pricing/price.ts";
+import type { PriceBook, PriceRow } from "../core/pricing/price.ts";
 import { readBudget } from "./budget-reader.ts";
 import type { ConfigNode } from "./document.ts";
 import { readDocument } from "./document.ts";
@@ -17,7 +17,6 @@ import type { LedgerLocation } from "./ledger-location.ts";
 import { LEDGER_DEFAULT, parseLedgerLocation } from "./ledger-location.ts";
 import type { LimitDefaults, PlacedLimit } from "./limit-reader.ts";
 import { checkNames, readLimits, readWeekStart } from "./limit-reader.ts";
-import type { PlacedPrice } from "./prices-reader.ts";
 import { readPrices } from "./prices-reader.ts";
 import type { ConfigProblem, ConfigWarning } from "./problems.ts";
 import { Problems } from "./problems.ts";
@@ -61,6 +60,8 @@ export interface ReadConfigInput {
   /** What problems call the file. */
   fileName: string;
   env: Environment;
+  /** The built-in prices, if at hand: they make mistakes of unit in own prices plainer, and warn of models without a price. */
+  knownPrices?: PriceBook | undefined;
 }
 
 export const CONFIG_KEYS = [
@@ -82,11 +83,12 @@ export const ON_CLIENT_ABORT = ["cancel", "drain"] as const;
 
 type ConfigFields = Fields<(typeof CONFIG_KEYS)[number]>;
 
-/** A setting that only some places of the configuration can name, read with where it stood: for the warnings. */
+/** What the warnings look at besides the configuration itself: where things stood. */
 export interface ReadParts {
   limits: readonly PlacedLimit[];
-  prices: readonly PlacedPrice[];
   fields: ConfigFields;
+  fileName: string;
+  knownPrices: PriceBook | undefined;
 }
 
 /**
@@ -110,7 +112,7 @@ function readRoot(tree: ConfigNode | undefined, problems: Problems): ConfigField
   return readFields(tree, CONFIG_KEYS, problems) ?? none;
 }
 
-function readSettings(fields: ConfigFields, { env, fileName }: ReadConfigInput, problems: Problems): Config {
+function readSettings(fields: ConfigFields, { env, fileName, knownPrices }: ReadConfigInput, problems: Problems): Config {
   const zone = fields.get("timezone")?.value;
   const timeZone = (zone === undefined ? undefined : readTimeZone(zone, problems)) ?? "UTC";
   const start = fields.get("weekStart")?.value;
@@ -121,7 +123,7 @@ function readSettings(fields: ConfigFields, { env, fileName }: ReadConfigInput, 
   const hasDowngrade = downgrade.size > 0 || problems.problems.length > problemsBefore;
   const isDefaultLimit = !fields.has("limits") && !fields.has("budget");
   const limits = readAllLimits(fields, { timeZone, weekStart, hasDowngrade }, isDefaultLimit, problems);
-  const prices = readPrices(fields.get("prices")?.value, problems);
+  const prices = readPrices(fields.get("prices")?.value, knownPrices, problems);
   const settings: Omit<Config, "version"> = {
     timeZone,
     weekStart,
@@ -138,7 +140,7 @@ function readSettings(fields: ConfigFields, { env, fileName }: ReadConfigInput, 
     logLevel: readLogLevel(env, problems),
   };
   const config = { ...settings, version: versionOf(settings) };
-  addWarnings(config, { limits, prices, fields }, fileName, problems);
+  addWarnings(config, { limits, fields, fileName, knownPrices }, problems);
   return config;
 }
 

@@ -7,6 +7,7 @@ import type { ReadConfigResult } from "./config.ts";
 import { readConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { readVariable } from "./environment.ts";
+import { loadBuiltInPrices } from "./price-book.ts";
 
 /** The file that is read if nobody names one, and if it is there. */
 export const CONFIG_FILE_DEFAULT = "./purser.yaml";
@@ -25,9 +26,10 @@ export type LoadConfigResult = ReadConfigResult & {
 export async function loadConfig(input: { path: string | undefined; env: Environment }): Promise<LoadConfigResult> {
   const named = input.path ?? readVariable(input.env, "PURSER_CONFIG");
   const fileName = named ?? CONFIG_FILE_DEFAULT;
-  const file = await readText(fileName);
+  const [file, knownPrices] = await Promise.all([readText(fileName), loadBuiltInPrices()]);
   const isMissing = file.outcome === "failed" && file.code === "ENOENT" && named === undefined;
-  if (isMissing) return { ...readConfig({ text: undefined, fileName: "(no file)", env: input.env }), fileName: undefined };
+  if (isMissing)
+    return { ...readConfig({ text: undefined, fileName: "(no file)", env: input.env, knownPrices }), fileName: undefined };
   const shownName = fileName.replace(/^\.\//, "");
   if (file.outcome === "failed") {
     const found = `a file that cannot be read (${file.code})`;
@@ -36,7 +38,7 @@ export async function loadConfig(input: { path: string | undefined; env: Environ
     const problem = { file: shownName, line: undefined, column: undefined, path: "", found, allowed, message };
     return { outcome: "invalid", problems: [problem], fileName };
   }
-  return { ...readConfig({ text: file.text, fileName: shownName, env: input.env }), fileName };
+  return { ...readConfig({ text: file.text, fileName: shownName, env: input.env, knownPrices }), fileName };
 }
 
 async function readText(path: string): Promise<{ outcome: "read"; text: string } | { outcome: "failed"; code: string }> {

@@ -3,7 +3,9 @@
  * Invariant: a price is exact text in nano-dollars per million tokens; what is not priced stays unpriced, and free is written as free.
  */
 import type { NanoUsd } from "../core/money/money.ts";
-import type { PriceRow, TokenMeter } from "../core/pricing/price.ts";
+import { checkPriceBand } from "../core/pricing/band.ts";
+import type { PriceBook, PriceRow, TokenMeter } from "../core/pricing/price.ts";
+import { newPriceRow, PRICE_FIELDS } from "../core/pricing/rows.ts";
 import type { ConfigNode, MapEntry } from "./document.ts";
 import { addMissing, describeFound, readChoice, readEntries, readFields, readText, readUsd } from "./fields.ts";
 import type { Fields } from "./fields.ts";
@@ -16,28 +18,38 @@ export interface PlacedPrice {
   place: Place;
 }
 
+/** The meters a person can price, in the order in which they are told. */
 export const PRICE_METERS = [
-  ["inputUsdPerMTok", "uncachedInput"],
-  ["outputUsdPerMTok", "output"],
-  ["cacheReadUsdPerMTok", "cacheRead"],
-  ["cacheWrite5mUsdPerMTok", "cacheWrite5m"],
-  ["cacheWrite1hUsdPerMTok", "cacheWrite1h"],
-] as const satisfies readonly (readonly [string, TokenMeter])[];
-export const PRICE_KEYS = ["provider", ...PRICE_METERS.map(([key]) => key), "from", "source", "free"] as const;
+  "uncachedInput",
+  "output",
+  "cacheRead",
+  "cacheWrite5m",
+  "cacheWrite1h",
+] as const satisfies readonly TokenMeter[];
+const METER_KEYS = PRICE_METERS.map((meter) => PRICE_FIELDS[meter]);
+export const PRICE_KEYS = ["provider", ...METER_KEYS, "from", "source", "free"] as const;
 export const PROVIDERS = ["anthropic", "openai"] as const;
 export const FROM_DATE = /^\d{4}-\d{2}-\d{2}$/;
 export const FROM_INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?Z$/;
 
 type PriceFields = Fields<(typeof PRICE_KEYS)[number]>;
 
-/** Reads `prices:` into rows, in the order in which they stand. */
-export function readPrices(node: ConfigNode | undefined, problems: Problems): PlacedPrice[] {
+/**
+ * Reads `prices:` into rows, in the order in which they stand.
+ *
+ * @param known the built-in prices, if there are any at hand: an own price far from the known one of its model is a mistake of unit.
+ */
+export function readPrices(node: ConfigNode | undefined, known: PriceBook | undefined, problems: Problems): PlacedPrice[] {
   const allowed = "models and their prices: { MODEL: { inputUsdPerMTok: 3, outputUsdPerMTok: 15 } }";
   const entries = node === undefined ? [] : (readEntries(node, allowed, problems) ?? []);
-  return entries.map((entry) => readPrice(entry, problems)).filter((price) => price !== undefined);
+  return entries.map((entry) => readPrice(entry, known, problems)).filter((price) => price !== undefined);
 }
 
-function readPrice({ key: model, keyPlace, value }: MapEntry, problems: Problems): PlacedPrice | undefined {
+function readPrice(
+  { key: model, keyPlace, value }: MapEntry,
+  known: PriceBook | undefined,
+  problems: Problems,
+): PlacedPrice | undefined {
   const noted = problems.problems.length;
   const fields = readFields(value, PRICE_KEYS, problems);
   if (fields === undefined) return undefined;
@@ -52,15 +64,42 @@ function readPrice({ key: model, keyPlace, value }: MapEntry, problems: Problems
   const sourceNode = fields.get("source")?.value;
   const source = sourceNode === undefined ? keyPlace.file : readText(sourceNode, "where the price comes from", problems);
   if (problems.problems.length > noted || provider === undefined || source === undefined) return undefined;
-  return { row: buildRow({ model, provider, isFree, prices, from, source }), place: keyPlace };
+  const isEmbedding = !isFree && prices.output === undefined;
+  const row = newPriceRow({
+    provider,
+    model,
+    isFree,
+    kind: isEmbedding ? "embedding" : "chat",
+    fromMs: from,
+    nanoUsdPerMTok: prices,
+    source,
+    confidence: "configured",
+  });
+  return checkUnits(row, fields, known, problems) ? { row, place: keyPlace } : undefined;
+}
+
+/** A price per token written as a price per million is a million times too low: refused at its line. */
+function checkUnits(row: PriceRow, fields: PriceFields, known: PriceBook | undefined, problems: Problems): boolean {
+  const noted = problems.problems.length;
+  const knownRow = known?.find(row.provider, row.model, row.fromMs ?? Infinity);
+  for (const meter of PRICE_METERS) {
+    const price = row.nanoUsdPerMTok[meter];
+    const node = fields.get(PRICE_FIELDS[meter])?.value;
+    if (price === undefined || node === undefined) continue;
+    const unusual = checkPriceBand({ ...row, nanoUsdPerMTok: { [meter]: price } }, knownRow);
+    if (unusual !== undefined) problems.add(node.place, describeFound(node), `US dollars per million tokens (${unusual})`);
+  }
+  return problems.problems.length === noted;
 }
 
 function readFree(fields: PriceFields, problems: Problems): boolean {
   const entry = fields.get("free");
   if (entry === undefined) return false;
-  const isFree = readChoice(entry.value, ["true", "false"], problems) === "true";
-  const priced = PRICE_METERS.map(([key]) => fields.get(key)).find((price) => price !== undefined);
-  if (isFree && priced !== undefined)
+  const choice = readChoice(entry.value, ["true", "false"], problems);
+  // What was meant as free is not told about missing prices as well.
+  const isFree = choice !== "false";
+  const priced = METER_KEYS.map((key) => fields.get(key)).find((price) => price !== undefined);
+  if (choice === "true" && priced !== undefined)
     problems.add(priced.keyPlace, `${quote(priced.key)} beside free: true`, "prices, or free: true, not both");
   return isFree;
 }
@@ -74,8 +113,8 @@ function readMeters(
   problems: Problems,
 ): Partial<Record<TokenMeter, NanoUsd>> {
   const prices: Partial<Record<TokenMeter, NanoUsd>> = {};
-  for (const [key, meter] of PRICE_METERS) {
-    const node = fields.get(key)?.value;
+  for (const meter of PRICE_METERS) {
+    const node = fields.get(PRICE_FIELDS[meter])?.value;
     const price = node === undefined ? undefined : readUsd(node, problems);
     if (price !== undefined) prices[meter] = price;
   }
@@ -90,46 +129,12 @@ function readMeters(
   return prices;
 }
 
-function readFrom(node: ConfigNode | undefined, problems: Problems): { text: string; atMs: number } | undefined {
+function readFrom(node: ConfigNode | undefined, problems: Problems): number | undefined {
   if (node === undefined) return undefined;
   const allowed = "a day like 2026-11-01 (it begins at 00:00 UTC), or an instant like 2026-11-01T12:00Z";
   const text = node.kind === "text" && (FROM_DATE.test(node.text) || FROM_INSTANT.test(node.text)) ? node.text : undefined;
   const atMs = text === undefined ? Number.NaN : Date.parse(text);
   // The platform rolls 30 February over into March: what it reads has to be the day that was written.
-  if (text !== undefined && !Number.isNaN(atMs) && new Date(atMs).toISOString().startsWith(text.slice(0, 10)))
-    return { text, atMs };
-  return problems.add(node.place, describeFound(node), allowed);
-}
-
-function buildRow(price: {
-  model: string;
-  provider: string;
-  isFree: boolean;
-  prices: PriceRow["nanoUsdPerMTok"];
-  from: { text: string; atMs: number } | undefined;
-  source: string;
-}): PriceRow {
-  const { model, provider, isFree, prices, from, source } = price;
-  return {
-    id: `configured/${model}@${from?.text ?? "always"}`,
-    provider,
-    model,
-    aliases: [],
-    kind: isFree || prices.output !== undefined ? "chat" : "embedding",
-    fromMs: from?.atMs,
-    untilMs: undefined,
-    isFree,
-    nanoUsdPerMTok: prices,
-    tiers: [],
-    batchBps: undefined,
-    fastBps: undefined,
-    priorityBps: undefined,
-    flexBps: undefined,
-    usOnlyBps: undefined,
-    nanoUsdPerWebSearch: undefined,
-    contextTokensMax: undefined,
-    outputTokensMax: undefined,
-    source,
-    confidence: "configured",
-  };
+  const isWritten = text !== undefined && !Number.isNaN(atMs) && new Date(atMs).toISOString().startsWith(text.slice(0, 10));
+  return isWritten ? atMs : problems.add(node.place, describeFound(node), allowed);
 }

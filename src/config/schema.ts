@@ -3,6 +3,7 @@
  * choices and bounds are the readers' own constants, and a test holds both to the same examples.
  * Invariant: whatever the reader accepts the schema accepts. The schema refuses less: it knows no contradictions between settings.
  */
+import { PRICE_FIELDS } from "../core/pricing/rows.ts";
 import { BUDGET_KEYS } from "./budget-reader.ts";
 import { CONFIG_KEYS, ON_CLIENT_ABORT, ON_LEDGER_UNAVAILABLE, ON_UNPRICED_MODEL } from "./config.ts";
 import { FROM_DATE, FROM_INSTANT, PRICE_KEYS, PRICE_METERS, PROVIDERS } from "./prices-reader.ts";
@@ -161,7 +162,7 @@ const BUDGET: JsonSchema = {
 const PRICE: JsonSchema = object(
   {
     provider: { enum: [...PROVIDERS] },
-    ...Object.fromEntries(PRICE_METERS.map(([key]) => [key, USD])),
+    ...Object.fromEntries(PRICE_METERS.map((meter) => [PRICE_FIELDS[meter], USD])),
     from: text("From when it holds: 2026-11-01, or 2026-11-01T12:00Z.", `${FROM_DATE.source}|${FROM_INSTANT.source}`),
     source: { type: "string" },
     free: { type: "boolean" },

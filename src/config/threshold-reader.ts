@@ -44,8 +44,14 @@ const FULL_SHARE_BPS = 10_000n;
 const GRACE_KEYS = ["overdraft", "calls"] as const;
 const ACTIONS_ALLOWED = "alert, downgrade, throttle: LENGTH, grace or stop, or a list of them";
 
-/** A threshold with the place it was read at. */
-interface PlacedThreshold extends Threshold {
+/** A threshold as it was written, before its share is rounded. */
+interface WrittenThreshold {
+  /** The exact amount, in ten-thousandths of the limit's unit. */
+  scaledAmount: bigint;
+  /** The share in basis points, if it was written as one. */
+  shareBps: bigint | undefined;
+  label: string;
+  actions: readonly Action[];
   place: Place;
 }
 
@@ -59,43 +65,51 @@ export function readThresholds(node: ConfigNode, context: ThresholdContext, prob
   const entries = readEntries(node, "thresholds and what happens there, like { 80%: alert, 100%: stop }", problems);
   if (entries === undefined) return undefined;
   const read = entries.map((entry) => readThreshold(entry, context, problems));
-  const placed = read.filter((threshold) => threshold !== undefined);
-  if (placed.length < entries.length) return undefined;
-  placed.sort((a, b) => (a.amount < b.amount ? -1 : Number(a.amount > b.amount)));
-  return checkSequence(placed, problems) ? placed.map(({ amount, label, actions }) => ({ amount, label, actions })) : undefined;
+  const written = read.filter((threshold) => threshold !== undefined).toSorted(byAmount);
+  if (written.length < entries.length || !checkSequence(written, problems)) return undefined;
+  return roundShares(written);
 }
 
-function readThreshold(entry: MapEntry, context: ThresholdContext, problems: Problems): PlacedThreshold | undefined {
+function readThreshold(entry: MapEntry, context: ThresholdContext, problems: Problems): WrittenThreshold | undefined {
   const actions = readActions(entry.value, context, problems);
-  const isRefusing = actions?.some(isRefusingAction) ?? false;
-  const amount = readThresholdAmount(entry, context, isRefusing, problems);
-  if (actions === undefined || amount === undefined) return undefined;
-  return { amount, label: entry.key, actions, place: entry.keyPlace };
+  const shareBps = parseShareBps(entry.key);
+  const scaledAmount =
+    shareBps === undefined ? readScaledAmount(entry, context.measure, problems) : scaleShare(entry, shareBps, context, problems);
+  if (actions === undefined || scaledAmount === undefined) return undefined;
+  return { scaledAmount, shareBps, label: entry.key, actions, place: entry.keyPlace };
+}
+
+function scaleShare(entry: MapEntry, bps: bigint, context: ThresholdContext, problems: Problems): bigint | undefined {
+  if (bps > 0n && bps <= SHARE_BPS_MAX) return context.amount * bps;
+  return problems.add(entry.keyPlace, quote(entry.key), "a share above 0% and up to 1000%");
+}
+
+function readScaledAmount(entry: MapEntry, measure: Measure, problems: Problems): bigint | undefined {
+  const isUsd = measure === "usd";
+  const amount = isUsd ? parseDollars(entry.key) : parseWholeNumber(entry.key);
+  const amountMax = isUsd ? USD_MAX * NANO_USD_PER_USD : COUNT_MAX;
+  if (amount !== undefined && amount > 0n && amount <= amountMax) return amount * FULL_SHARE_BPS;
+  const example = isUsd ? "an amount like $5" : "a whole number like 400_000";
+  return problems.add(entry.keyPlace, quote(entry.key), `a share like 80%, or ${example}, above 0`);
+}
+
+/** Shares of an amount of zero are all the same amount; then the share itself says which comes first. */
+function byAmount(a: WrittenThreshold, b: WrittenThreshold): number {
+  const difference = a.scaledAmount - b.scaledAmount || (a.shareBps ?? 0n) - (b.shareBps ?? 0n);
+  return difference < 0n ? -1 : Number(difference > 0n);
 }
 
 /**
- * A share of an amount is rounded down where it refuses, so that the ceiling never passes the share, and up elsewhere, where "spent is at
- * or above it" then begins exactly at the share.
+ * A share is rounded down where it refuses, so that the ceiling never passes the share, and up elsewhere, where "spent is at or above it"
+ * then begins exactly at the share; but never above the ceiling. Of small amounts two shares may round to the same: both stay.
  */
-function readThresholdAmount(
-  entry: MapEntry,
-  context: ThresholdContext,
-  isRefusing: boolean,
-  problems: Problems,
-): bigint | undefined {
-  const bps = parseShareBps(entry.key);
-  if (bps !== undefined) {
-    if (bps === 0n || bps > SHARE_BPS_MAX)
-      return problems.add(entry.keyPlace, quote(entry.key), "a share above 0% and up to 1000%");
-    const scaled = context.amount * bps;
-    return isRefusing ? scaled / FULL_SHARE_BPS : (scaled + FULL_SHARE_BPS - 1n) / FULL_SHARE_BPS;
-  }
-  const isUsd = context.measure === "usd";
-  const amount = isUsd ? parseDollars(entry.key) : parseWholeNumber(entry.key);
-  const amountMax = isUsd ? USD_MAX * NANO_USD_PER_USD : COUNT_MAX;
-  if (amount !== undefined && amount > 0n && amount <= amountMax) return amount;
-  const example = isUsd ? "an amount like $5" : "a whole number like 400_000";
-  return problems.add(entry.keyPlace, quote(entry.key), `a share like 80%, or ${example}, above 0`);
+function roundShares(written: readonly WrittenThreshold[]): Threshold[] {
+  const refusing = written.find(({ actions }) => actions.some(isRefusingAction));
+  const ceiling = refusing === undefined ? undefined : refusing.scaledAmount / FULL_SHARE_BPS;
+  return written.map(({ scaledAmount, label, actions }) => {
+    const roundedUp = (scaledAmount + FULL_SHARE_BPS - 1n) / FULL_SHARE_BPS;
+    return { amount: ceiling !== undefined && roundedUp > ceiling ? ceiling : roundedUp, label, actions };
+  });
 }
 
 function parseDollars(text: string): bigint | undefined {
@@ -194,7 +208,7 @@ function readOverdraftBps(node: ConfigNode, problems: Problems): number | undefi
 }
 
 /** Holds thresholds, rising by amount, to a sequence in which each can happen. */
-function checkSequence(thresholds: readonly PlacedThreshold[], problems: Problems): boolean {
+function checkSequence(thresholds: readonly WrittenThreshold[], problems: Problems): boolean {
   const noted = problems.problems.length;
   thresholds.forEach((threshold, index) => {
     const before = thresholds.slice(0, index);
@@ -204,8 +218,8 @@ function checkSequence(thresholds: readonly PlacedThreshold[], problems: Problem
   return problems.problems.length === noted;
 }
 
-function findSequenceContradiction(threshold: PlacedThreshold, before: readonly PlacedThreshold[]): string | undefined {
-  const same = before.find(({ amount }) => amount === threshold.amount);
+function findSequenceContradiction(threshold: WrittenThreshold, before: readonly WrittenThreshold[]): string | undefined {
+  const same = before.find((other) => isSameAmount(other, threshold));
   if (same !== undefined) return `each amount once: ${quote(same.label)} is the same amount`;
   const refusing = before.find(({ actions }) => actions.some(isRefusingAction));
   if (refusing !== undefined)
@@ -217,6 +231,11 @@ function findSequenceContradiction(threshold: PlacedThreshold, before: readonly 
   const earlierMs = Math.max(0, ...intervalsOf(earlier));
   if (slowerMs > 0 && slowerMs <= earlierMs) return `a longer throttle than at the threshold before it (${earlierMs} ms)`;
   return undefined;
+}
+
+function isSameAmount(a: WrittenThreshold, b: WrittenThreshold): boolean {
+  if (a.shareBps !== undefined && b.shareBps !== undefined) return a.shareBps === b.shareBps;
+  return a.scaledAmount === b.scaledAmount;
 }
 
 function has(actions: readonly Action[], kind: Action["kind"]): boolean {

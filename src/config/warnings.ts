@@ -4,9 +4,11 @@
  */
 import type { Limit, ScopeName } from "../core/limits/limit.ts";
 import { ceilingOf, isRefusing } from "../core/limits/limit.ts";
+import { buildPriceBook } from "../core/pricing/price-book.ts";
 import type { Config, ReadParts } from "./config.ts";
 import { placeOf } from "./environment.ts";
 import type { PlacedLimit } from "./limit-reader.ts";
+import { PROVIDERS } from "./prices-reader.ts";
 import type { Place, Problems } from "./problems.ts";
 import { formatAmount } from "./threshold-reader.ts";
 
@@ -17,8 +19,8 @@ const FINAL_WORDS = /billing|quota|credit/;
 const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|::1|\[::1\])$/;
 
 /** Notes everything worth telling about a configuration. */
-export function addWarnings(config: Config, parts: ReadParts, fileName: string, problems: Problems): void {
-  warnAboutNoLimits(config, parts, fileName, problems);
+export function addWarnings(config: Config, parts: ReadParts, problems: Problems): void {
+  warnAboutNoLimits(config, parts, problems);
   for (const placed of parts.limits) warnAboutLimit(placed, config, problems);
   warnAboutDowngrade(config, parts, problems);
   warnAboutNetwork(config, parts, problems);
@@ -27,8 +29,8 @@ export function addWarnings(config: Config, parts: ReadParts, fileName: string, 
   }
 }
 
-function warnAboutNoLimits(config: Config, parts: ReadParts, fileName: string, problems: Problems): void {
-  const place: Place = { file: fileName, line: 1, column: 1, path: "" };
+function warnAboutNoLimits(config: Config, parts: ReadParts, problems: Problems): void {
+  const place: Place = { file: parts.fileName, line: 1, column: 1, path: "" };
   if (config.isDefaultLimit && parts.fields.size > 0) {
     problems.warn(place, "no limits and no budget are written, so the built-in limit holds: $50 a day for all calls together");
   }
@@ -71,6 +73,13 @@ function warnAboutDowngrade(config: Config, parts: ReadParts, problems: Problems
   );
   if (config.downgrade.size > 0 && !isUsed) {
     problems.warn(placeOfField(parts, "models"), "no limit has the action downgrade, so these models are never replaced");
+  }
+  if (parts.knownPrices === undefined) return;
+  const book = buildPriceBook([...parts.knownPrices.rows, ...config.prices]);
+  for (const model of new Set(config.downgrade.values())) {
+    if (PROVIDERS.some((provider) => book.find(provider, model, Infinity) !== undefined)) continue;
+    const text = `no price is known for ${model}: a limit in usd refuses its calls (onUnpricedModel), so nothing is downgraded to it`;
+    problems.warn(placeOfField(parts, "models"), text);
   }
 }
 

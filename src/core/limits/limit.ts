@@ -56,7 +56,7 @@ export interface Limit {
   cacheReads: "count" | "ignore";
   /** What to reserve for a call whose cost has no proven bound, in nano-dollars; absent: such a call is refused. */
   unboundedReserveNanoUsd: bigint | undefined;
-  /** Rising by amount. */
+  /** In rising order of amount; two shares of a small amount may round to the same. */
   thresholds: readonly Threshold[];
 }
 
