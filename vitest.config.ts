@@ -7,6 +7,7 @@ export default defineConfig({
     hookTimeout: 30_000,
     // Two workers: the suites start real servers and child processes, and CI has two cores.
     maxWorkers: 2,
-    setupFiles: [],
+    // Prints the figures of the run at its end.
+    globalSetup: ["test/figures/print-figures.ts"],
   },
 });
