@@ -133,7 +133,11 @@ function limitSchema(): JsonSchema {
     at: ref("thresholds"),
   };
   const known = LIMIT_KEYS.filter((key) => key !== "tool" && key !== "sessions" && key !== "toolCalls");
-  return { ...object(properties, known), required: ["name", "per"], oneOf: MEASURES.map((name) => ({ required: [name] })) };
+  return {
+    ...object(properties, known),
+    required: ["name", "per"],
+    oneOf: MEASURES.map((name) => ({ required: [name] })),
+  };
 }
 
 function budgetPart(amount: JsonSchema): JsonSchema {

@@ -82,7 +82,7 @@ function describeAmount(limit: Limit): string {
   const may = isRefusing(limit) ? "may" : "should";
   const most = isRefusing(limit) ? "" : "at most ";
   const figure = `${most}${formatMeasured(measure, amount)}`;
-  const reads = limit.cacheReads === "ignore" ? ", cache reads not counted" : "";
+  const reads = limit.cacheReads === "ignore" ? " (cache reads not counted)" : "";
   switch (measure) {
     case "usd":
       return `${may} spend ${figure}`;
