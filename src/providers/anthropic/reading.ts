@@ -267,14 +267,12 @@ export class RequestReading {
   }
 
   /** What a server tool brings back is not in the body; only a cap on its uses bounds how often the model reads it. */
-  #addServerTool(type: string, usesMax: number | undefined): void {
+  #addServerTool(type: string, cap: number | undefined): void {
+    const usesMax = cap !== undefined && cap <= USES_MAX ? cap : undefined;
     this.serverTools.push({ type, usesMax });
     this.remoteInputs.add(type);
-    if (usesMax === undefined || usesMax > USES_MAX || !hasServerLoop(type)) this.unboundedParts.add(type);
+    if (usesMax === undefined || !hasServerLoop(type)) this.unboundedParts.add(type);
     else this.samplingsMax += usesMax;
-    // Many tools with a cap each are as good as no cap.
-    if (this.samplingsMax > USES_MAX) this.unboundedParts.add(type);
-    this.samplingsMax = Math.min(this.samplingsMax, USES_MAX);
   }
 
   readToolChoice(value: JsonValueSpan): void {

@@ -315,6 +315,20 @@ describe("tools", () => {
     expect(factsOf(bodyOf({ tools: [tool] })).unboundedParts).toEqual([tool.type]);
   });
 
+  it("takes a cap above any use for none, so that no bound grows beyond counting", () => {
+    const facts = factsOf(
+      bodyOf({
+        tools: [
+          { type: "web_search_20250305", max_uses: 1_001 },
+          { type: "web_fetch_20250910", max_uses: 1_000 },
+        ],
+      }),
+    );
+
+    expect(facts.serverTools.map(({ usesMax }) => usesMax)).toEqual([undefined, 1_000]);
+    expect(facts).toMatchObject({ samplingsMax: 1_001, unboundedParts: ["web_search_20250305"] });
+  });
+
   it("finds a server tool that a message adds in the middle of a conversation", () => {
     const addition = {
       type: "tool_addition",

@@ -201,39 +201,28 @@ class Scanner<S> {
       if (byte === 0x22) return at;
       if (byte === undefined) return this.#failAfter(at, "a closing quote");
       if (byte === 0x5c) {
-        at = this.#escape(at);
+        this.#hasEscapes = true;
+        at = isShortEscape(bytes[at + 1]) ? at + 2 : this.#longEscape(at);
         if (at < 0) return -1;
       } else if (byte < 0x20) return this.#failAfter(at, "an escape for a control character");
       else if (byte < 0x80) at += 1;
       else {
+        at = skipThreeByteLetters(bytes, at);
         const width = utf8Width(bytes, at, bytes.length);
         if (width === 0) return this.#failAfter(at, "well-formed UTF-8");
-        at += width;
+        // What follows the letters may be the closing quote: it is judged like any other byte.
+        if (width > 1) at += width;
       }
     }
   }
 
-  #escape(at: number): number {
+  #longEscape(at: number): number {
     const bytes = this.#bytes;
-    this.#hasEscapes = true;
-    switch (bytes[at + 1]) {
-      case 0x22:
-      case 0x5c:
-      case 0x2f:
-      case 0x62:
-      case 0x66:
-      case 0x6e:
-      case 0x72:
-      case 0x74:
-        return at + 2;
-      case 0x75:
-        for (let offset = 2; offset < 6; offset += 1) {
-          if (!isHexDigit(bytes[at + offset])) return this.#failAfter(at + offset, "four hexadecimal digits after \\u");
-        }
-        return at + 6;
-      default:
-        return this.#failAfter(at + 1, `one of "\\/bfnrtu after a backslash`);
+    if (bytes[at + 1] !== 0x75) return this.#failAfter(at + 1, `one of "\\/bfnrtu after a backslash`);
+    for (let offset = 2; offset < 6; offset += 1) {
+      if (!isHexDigit(bytes[at + offset])) return this.#failAfter(at + offset, "four hexadecimal digits after \\u");
     }
+    return at + 6;
   }
 
   /** @returns just after the number, or -1. */
@@ -313,6 +302,36 @@ class Scanner<S> {
       else path += path === "" ? child.name : `.${child.name}`;
     }
     return path;
+  }
+}
+
+/** Runs over letters of three bytes that need no second look: most of the world's scripts beyond Latin, Greek and Cyrillic. */
+function skipThreeByteLetters(bytes: Uint8Array, from: number): number {
+  const last = bytes.length - 3;
+  let at = from;
+  while (at <= last) {
+    const first = bytes[at] ?? 0;
+    if (first < 0xe1 || first > 0xec) break;
+    if ((((bytes[at + 1] ?? 0) & 0xc0) | (((bytes[at + 2] ?? 0) & 0xc0) >> 2)) !== 0xa0) break;
+    at += 3;
+  }
+  return at;
+}
+
+/** The letters after a backslash that stand alone: `"` `/` `\` `b` `f` `n` `r` `t`. The most frequent first. */
+function isShortEscape(byte: number | undefined): boolean {
+  switch (byte) {
+    case 0x6e:
+    case 0x22:
+    case 0x5c:
+    case 0x74:
+    case 0x72:
+    case 0x2f:
+    case 0x62:
+    case 0x66:
+      return true;
+    default:
+      return false;
   }
 }
 
