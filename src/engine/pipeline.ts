@@ -365,7 +365,8 @@ export function createEngine(options: EngineOptions): Engine {
   ): ResponseMeter {
     let isRenewed = false;
     return {
-      ...meter,
+      end: () => meter.end(),
+      reading: () => meter.reading(),
       push(chunk) {
         meter.push(chunk);
         if (isRenewed || !facts.isStream) return;

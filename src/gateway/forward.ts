@@ -1,0 +1,212 @@
+/**
+ * Owns carrying one admitted call to its upstream and the answer back, byte for byte, and telling the engine how it ended.
+ * Does not own the decision (engine/) or which route this is (server.ts).
+ * Invariants: a stream is never buffered; a caller that leaves is never mistaken for an upstream that fails, nor the other way round; a
+ * stopped reader stops the upstream; every path ends the call once.
+ */
+import type { ServerResponse } from "node:http";
+import { formatUsd } from "../core/money/money.ts";
+import type { CallEnd } from "../engine/settlement.ts";
+import type { RunningCall } from "../engine/pipeline.ts";
+import type { ResponseMeter } from "../providers/provider.ts";
+import { feedMeter, type MeterFeed } from "./decoding.ts";
+import { answerHeaders, headerOf } from "./headers.ts";
+import { UpstreamError, type Upstream, type UpstreamAnswer, type UpstreamFailure } from "./upstream.ts";
+
+/** JSON answers up to this size are held until they are settled, so that their cost can stand in a header. */
+const HELD_BYTES_MAX = 1_024 * 1_024;
+/** With `onClientAbort: drain`, an answer nobody waits for is read on for at most this long. */
+const DRAIN_MS_MAX = 120_000;
+
+export interface ForwardInput {
+  call: RunningCall;
+  upstream: Upstream;
+  path: string;
+  headers: string[];
+  response: ServerResponse;
+  onClientAbort: "cancel" | "drain";
+  /** Writes Purser's own error; only before anything of an answer was written. */
+  refuse: (failure: UpstreamFailure) => void;
+}
+
+/** Carries a call. Never rejects for what a caller or an upstream does; whatever fails, the call is ended. */
+export async function forward(input: ForwardInput): Promise<void> {
+  try {
+    await carry(input);
+  } catch (error) {
+    // A mistake of ours must not leave money held: what was sent is counted as lost.
+    await input.call.end({ kind: "lost", by: "upstream" });
+    throw error;
+  }
+}
+
+async function carry(input: ForwardInput): Promise<void> {
+  const { call, upstream, response } = input;
+  const abort = new AbortController();
+  const caller = watchCaller(response, () => {
+    if (input.onClientAbort === "cancel") abort.abort();
+    else setTimeout(() => abort.abort(), DRAIN_MS_MAX).unref();
+  });
+  if (caller.isGone()) {
+    await call.end({ kind: "not_sent", reason: "caller_left" });
+    return;
+  }
+  let answer: UpstreamAnswer;
+  try {
+    call.markSent();
+    answer = await upstream.send({ method: "POST", path: input.path, headers: input.headers, body: call.body, signal: abort.signal });
+  } catch (error) {
+    await endWithoutAnswer(input, error, caller.isGone());
+    return;
+  }
+  await carryAnswer(input, answer, caller, abort);
+}
+
+interface Caller {
+  isGone(): boolean;
+}
+
+function watchCaller(response: ServerResponse, onGone: () => void): Caller {
+  let isGone = response.destroyed && !response.writableFinished;
+  response.once("close", () => {
+    // `close` comes after every answer; only one that was not written whole means that the caller left.
+    if (response.writableFinished) return;
+    isGone = true;
+    onGone();
+  });
+  return { isGone: () => isGone };
+}
+
+async function endWithoutAnswer({ call, refuse }: ForwardInput, error: unknown, isCallerGone: boolean): Promise<void> {
+  if (!(error instanceof UpstreamError)) throw error;
+  const { failure } = error;
+  if (isCallerGone) {
+    await call.end({ kind: "lost", by: "caller" });
+    return;
+  }
+  const end =
+    failure.kind === "not_sent"
+      ? { kind: "not_sent" as const, reason: failure.reason }
+      : ({ kind: "lost", by: "upstream" } as const);
+  await call.end(end);
+  refuse(failure);
+}
+
+async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: Caller, abort: AbortController): Promise<void> {
+  const { call, response } = input;
+  const meter = call.openMeter(headerOf(answer.headers, "content-type") ?? "");
+  const feed = feedMeter(meter, headerOf(answer.headers, "content-encoding"));
+  const outcome = await readAnswer(input, answer, feed, caller);
+  if (!outcome.isWhole) abort.abort();
+  await feed.end();
+  const settled = await call.end(endOf(answer, meter, outcome, caller), headerOf(answer.headers, "request-id"));
+  if (!outcome.isWhole) {
+    // What the upstream broke off must not look finished to the caller.
+    response.destroy();
+    return;
+  }
+  if (outcome.held !== undefined && !response.headersSent) {
+    const cost = settled.costNanoUsd === undefined ? [] : ["x-purser-cost-usd", formatUsd(settled.costNanoUsd)];
+    writeHead(input, answer, cost);
+    for (const chunk of outcome.held) response.write(chunk);
+  }
+  response.end();
+}
+
+interface Outcome {
+  isWhole: boolean;
+  /** Chunks not yet written, if the answer was held. */
+  held: Uint8Array[] | undefined;
+}
+
+function endOf(answer: UpstreamAnswer, meter: ResponseMeter, { isWhole }: Outcome, caller: Caller): CallEnd {
+  const reading = meter.reading();
+  if (isWhole) return { kind: "completed", status: answer.status, reading };
+  return { kind: "cut", status: answer.status, reading, by: caller.isGone() ? "caller" : "upstream" };
+}
+
+/** Reads the answer to its end. A short one is held back whole; one that turns out long is passed on from then on. */
+async function readAnswer(input: ForwardInput, answer: UpstreamAnswer, feed: MeterFeed, caller: Caller): Promise<Outcome> {
+  let held: Uint8Array[] | undefined = isEventStream(answer) || declaredLength(answer) > HELD_BYTES_MAX ? undefined : [];
+  let heldBytes = 0;
+  const pass = passTo(input, answer, caller);
+  if (held === undefined) pass.begin();
+  try {
+    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+      feed.push(chunk);
+      held?.push(chunk);
+      heldBytes += chunk.length;
+      if (held !== undefined && heldBytes <= HELD_BYTES_MAX) continue;
+      for (const piece of held ?? [chunk]) await pass.write(piece);
+      held = undefined;
+    }
+  } catch {
+    // The upstream broke off, or was cancelled because the caller left: `caller` tells which.
+    return { isWhole: false, held: undefined };
+  }
+  return { isWhole: true, held };
+}
+
+function passTo(
+  input: ForwardInput,
+  answer: UpstreamAnswer,
+  caller: Caller,
+): { begin(): void; write(chunk: Uint8Array): Promise<void> } {
+  const { response } = input;
+  const begin = (): void => {
+    if (caller.isGone() || response.headersSent) return;
+    writeHead(input, answer, []);
+    response.flushHeaders();
+  };
+  return {
+    begin,
+    async write(chunk) {
+      begin();
+      if (!caller.isGone() && !response.write(chunk)) await drained(response);
+    },
+  };
+}
+
+/** Waits until the caller has read what was written, or has left. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    if (response.destroyed) {
+      resolve();
+      return;
+    }
+    response.on("drain", done);
+    response.on("close", done);
+  });
+}
+
+function writeHead({ call, response }: ForwardInput, answer: UpstreamAnswer, more: readonly string[]): void {
+  response.writeHead(answer.status, [...answerHeaders(answer.headers), ...decisionHeaders(call), ...more]);
+}
+
+/** What was decided, for whoever looks at the answer. */
+export function decisionHeaders({ callId, decision }: Pick<RunningCall, "callId" | "decision">): string[] {
+  const { marks, changedModel, changedMaxTokens, delayMs } = decision;
+  return [
+    "x-purser-call",
+    callId,
+    "x-purser-decision",
+    marks.join(", "),
+    ...(changedModel === undefined ? [] : ["x-purser-model", changedModel]),
+    ...(changedMaxTokens === undefined ? [] : ["x-purser-max-tokens", String(changedMaxTokens)]),
+    ...(marks.includes("waited") || marks.includes("throttled") ? ["x-purser-delay-ms", String(delayMs)] : []),
+  ];
+}
+
+function isEventStream(answer: UpstreamAnswer): boolean {
+  return (headerOf(answer.headers, "content-type") ?? "").toLowerCase().startsWith("text/event-stream");
+}
+
+/** 0 where the upstream does not say: such an answer is held until it proves long. */
+function declaredLength(answer: UpstreamAnswer): number {
+  return Number(headerOf(answer.headers, "content-length") ?? 0);
+}

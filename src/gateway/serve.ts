@@ -1,0 +1,196 @@
+/**
+ * Composition root of the gateway: chooses the concrete ledger, clock, provider and upstream, and puts them together.
+ * Does not own the command line around it (cli/commands/serve.ts).
+ */
+import { watchFile, unwatchFile } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { loadConfig, type LoadConfigResult } from "../config/load-config.ts";
+import type { Config } from "../config/config.ts";
+import { loadPriceBook } from "../config/price-book.ts";
+import { keepOwner } from "../engine/owners.ts";
+import { createEngine, type Engine } from "../engine/pipeline.ts";
+import type { Clock, Notifier } from "../engine/ports.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
+import { anthropic } from "../providers/anthropic/anthropic.ts";
+import { createKeyFinder } from "./keys.ts";
+import { createGatewayServer } from "./server.ts";
+import { createFingerprints, createIdSource, createSystemClock, describeThisProcess, isOwnerDead } from "./system.ts";
+import { createUpstream } from "./upstream.ts";
+
+/** How often the configuration's file is looked at; a look is one stat. */
+const RELOAD_LOOK_MS = 250;
+
+export interface GatewayInput {
+  config: Config;
+  /** Read again when it changes; `undefined`: there is no file. */
+  configPath?: string | undefined;
+  env: Readonly<Record<string, string | undefined>>;
+  notifier: Notifier;
+  /** Defaults to this machine's clock. */
+  clock?: Clock;
+  /** Defaults to the SQLite file of the configuration. Closed with the gateway. */
+  ledger?: Ledger;
+  timeouts?: { headersMs?: number; bodyMs?: number };
+  /** Told after each reload that took effect, and of each that did not. */
+  onReload?: (result: LoadConfigResult) => void;
+}
+
+export interface Gateway {
+  /** Where it listens, such as `http://127.0.0.1:4141`. */
+  url: string;
+  engine: Engine;
+  ledger: Ledger;
+  /** The configuration in force. */
+  config(): Config;
+  /** Puts another configuration in force, in the middle of traffic. */
+  reload(config: Config): Promise<void>;
+  /**
+   * Takes no more calls, lets those running finish until the deadline, then cuts them and settles what is known.
+   *
+   * @returns how many were cut.
+   */
+  close(deadlineMs: number): Promise<{ cut: number }>;
+}
+
+/** Opens the ledger, recovers what dead processes left, and listens. */
+export async function startGateway(input: GatewayInput): Promise<Gateway> {
+  const clock = input.clock ?? createSystemClock();
+  const ids = createIdSource(clock);
+  const ledger = input.ledger ?? (await openSqliteLedger({ path: input.config.ledger.path }));
+  const me = describeThisProcess(ids.next("own"), clock.nowMs());
+  let config = input.config;
+  let book = await loadPriceBook(config);
+  let isDraining = false;
+  let neighbours = (): boolean => false;
+
+  await ledger.configure({ version: config.version, limits: config.limits, downgrade: config.downgrade, atMs: clock.nowMs() });
+  const engine = createEngine({
+    ledger,
+    clock,
+    ids,
+    fingerprints: createFingerprints(),
+    notifier: input.notifier,
+    rules: () => ({
+      book,
+      downgrade: config.downgrade,
+      onUnpricedModel: config.onUnpricedModel,
+      onLedgerUnavailable: config.onLedgerUnavailable,
+    }),
+    ownerId: me.ownerId,
+    hasNeighbours: () => neighbours(),
+  });
+  const owner = await keepOwner({
+    ledger,
+    clock,
+    notifier: input.notifier,
+    me,
+    isDead: (other) => isOwnerDead(other, me),
+    freed: (counterIds) => engine.freed(counterIds),
+  });
+  neighbours = () => owner.hasNeighbours();
+
+  const upstream = createUpstream(config.upstreams.anthropic, input.timeouts);
+  const server = createGatewayServer({
+    engine,
+    provider: anthropic,
+    upstream,
+    upstreamHost: new URL(config.upstreams.anthropic).host,
+    upstreamKey: nonEmpty(input.env["ANTHROPIC_API_KEY"]),
+    settings: () => ({
+      bodyBytesMax: config.server.bodyBytesMax,
+      onClientAbort: config.onClientAbort,
+      isPassthroughAllowed: isLoopback(config.server.host) || config.server.passthroughKeys === "allow",
+    }),
+    findKey: createKeyFinder(ledger, clock),
+    clock,
+    ids,
+    notifier: input.notifier,
+    isReady: () => !isDraining && owner.isLedgerWritable(),
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(config.server.port, config.server.host, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  }).catch(async (error: unknown) => {
+    await owner.close();
+    await Promise.all([ledger.close(), upstream.close()]);
+    throw error;
+  });
+
+  const reload = async (next: Config): Promise<void> => {
+    const nextBook = await loadPriceBook(next);
+    await ledger.configure({ version: next.version, limits: next.limits, downgrade: next.downgrade, atMs: clock.nowMs() });
+    config = next;
+    book = nextBook;
+    engine.rulesChanged();
+  };
+  const stopWatching = watchConfig(input, reload);
+
+  return {
+    url: urlOf(server.address() as AddressInfo),
+    engine,
+    ledger,
+    config: () => config,
+    reload,
+    async close(deadlineMs) {
+      isDraining = true;
+      stopWatching();
+      const deadlineAtMs = clock.nowMs() + deadlineMs;
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs) await sleep(Math.min(20, deadlineAtMs - clock.nowMs()));
+      const cut = engine.runningCount;
+      server.closeAllConnections();
+      await closed;
+      while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
+      await engine.flush(deadlineAtMs + CUT_MS_MAX);
+      await upstream.close();
+      await owner.close().catch((error: unknown) => input.notifier.warn("ledger_unavailable", { reason: String(error) }));
+      await ledger.close();
+      return { cut };
+    },
+  };
+}
+
+/** Time for cut calls to be settled after the deadline. */
+const CUT_MS_MAX = 5_000;
+
+function sleep(waitMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, waitMs));
+}
+
+function nonEmpty(text: string | undefined): string | undefined {
+  return text === "" ? undefined : text;
+}
+
+function urlOf({ address, family, port }: AddressInfo): string {
+  return `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
+}
+
+/** True if only this machine can reach the address. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/** Reads the file again whenever it changes. A file that cannot be used changes nothing and is told. */
+function watchConfig(
+  { configPath, env, onReload, notifier }: GatewayInput,
+  reload: (config: Config) => Promise<void>,
+): () => void {
+  if (configPath === undefined) return () => undefined;
+  const look = async (): Promise<void> => {
+    const result = await loadConfig({ path: configPath, env });
+    if (result.outcome === "read") await reload(result.config);
+    onReload?.(result);
+  };
+  const listener = (): void => {
+    look().catch((error: unknown) =>
+      notifier.warn("reload_failed", { reason: error instanceof Error ? error.message : "unknown" }),
+    );
+  };
+  watchFile(configPath, { interval: RELOAD_LOOK_MS, persistent: false }, listener);
+  return () => unwatchFile(configPath, listener);
+}

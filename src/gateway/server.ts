@@ -1,0 +1,309 @@
+/**
+ * Owns the HTTP face: reading a request, asking the engine, sending the answer. Does not own the decision (engine/), what a path means
+ * (routes.ts) or the choice of concrete parts (serve.ts).
+ * Invariants: every metered path goes through the engine; every error is in the provider's own shape; no caller can end the process.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Refusal } from "../core/errors/codes.ts";
+import {
+  ambiguousPath,
+  invalidRequest,
+  notMetered,
+  requestTooLarge,
+  unauthorized,
+  unknownPath,
+  unsupportedEncoding,
+  upstreamTimeout,
+  upstreamUnreachable,
+} from "../core/errors/refusals.ts";
+import type { Engine, IncomingCall, Presence } from "../engine/pipeline.ts";
+import type { Caller } from "../engine/identify.ts";
+import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
+import type { Provider } from "../providers/provider.ts";
+import { readBody } from "./body.ts";
+import { forward } from "./forward.ts";
+import { answerHeaders, credentialOf, deadlineOf, headerOf, labelsOf, upstreamHeaders, type RawHeaders } from "./headers.ts";
+import { routeOf, type Route } from "./routes.ts";
+import { HEADERS_TIMEOUT_MS, UpstreamError, type Upstream, type UpstreamFailure } from "./upstream.ts";
+
+/** What may change while the gateway runs. */
+export interface GatewaySettings {
+  bodyBytesMax: number;
+  onClientAbort: "cancel" | "drain";
+  /** Whether callers may use credentials of their own. */
+  isPassthroughAllowed: boolean;
+}
+
+/** Finds the owner of a virtual key. */
+export type KeyFinder = (
+  credential: string,
+) => Promise<{ outcome: "found"; caller: Caller } | { outcome: "refused"; problem: string }>;
+
+export interface GatewayOptions {
+  engine: Engine;
+  provider: Provider;
+  upstream: Upstream;
+  /** For messages. */
+  upstreamHost: string;
+  /** Put on the upstream request where the caller used a virtual key. */
+  upstreamKey: string | undefined;
+  settings: () => GatewaySettings;
+  findKey: KeyFinder;
+  clock: Clock;
+  ids: IdSource;
+  notifier: Notifier;
+  isReady: () => boolean;
+}
+
+/** The data listener, not yet listening. */
+export function createGatewayServer(options: GatewayOptions): Server {
+  const server = createServer({ keepAliveTimeout: 65_000 }, (request, response) => {
+    answer(options, request, response).catch((error: unknown) => {
+      options.notifier.warn("internal_error", {
+        message: error instanceof Error ? (error.stack ?? error.message) : "not an Error",
+      });
+      if (response.headersSent) response.destroy();
+      else
+        sendRefusal(options, request, response, {
+          details: { code: "overloaded" },
+          message: "The gateway failed on this request; it was not forwarded twice. Try again.",
+        });
+    });
+  });
+  server.on("clientError", (_error, socket) => {
+    if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+  });
+  return server;
+}
+
+async function answer(options: GatewayOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const headers = request.rawHeaders;
+  const route = routeOf(request.method ?? "GET", request.url ?? "/", headers);
+  switch (route.kind) {
+    case "health":
+      return sendJson(response, 200, { status: "ok" });
+    case "ready":
+      return sendJson(response, options.isReady() ? 200 : 503, { status: options.isReady() ? "ready" : "not ready" });
+    case "metered":
+    case "free":
+      return answerProvider(options, request, response, route);
+    case "not_metered":
+    case "ambiguous":
+    case "wrong_method":
+    case "unknown":
+      return sendRefusal(options, request, response, refusalOfRoute(route, request.method ?? "GET"));
+  }
+}
+
+function refusalOfRoute(route: Exclude<Route, { kind: "metered" | "free" | "health" | "ready" }>, method: string): Refusal {
+  const { path } = route;
+  if (route.kind === "ambiguous") return ambiguousPath({ path, prefixes: ["/anthropic", "/openai"] });
+  if (route.kind === "not_metered") return notMetered({ method, path });
+  return unknownPath({ method, path });
+}
+
+async function answerProvider(
+  options: GatewayOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+  route: Extract<Route, { kind: "metered" | "free" }>,
+): Promise<void> {
+  const headers = request.rawHeaders;
+  const refuse = (refusal: Refusal): void => sendRefusal(options, request, response, refusal);
+  const who = await callerOf(options, headers);
+  if (who.outcome === "refused") return refuse(who.refusal);
+
+  const read = await readBody(request, options.settings().bodyBytesMax);
+  if (read.outcome === "gone") return void response.destroy();
+  if (read.outcome !== "read") return refuse(refusalOfBody(read, options.settings().bodyBytesMax));
+
+  const outgoing = upstreamHeaders(headers, who.isVirtual ? options.upstreamKey : undefined);
+  if (route.kind === "free")
+    return passFree(options, { request, response, path: route.path, headers: outgoing, body: read.body, refuse });
+  const call = incomingCall(options, { headers, response, body: read.body, caller: who.caller });
+  if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request's headers", problem: call.problem }));
+  await answerMetered(options, { request, response, path: route.path, outgoing, call: call.call, refuse });
+}
+
+async function answerMetered(
+  options: GatewayOptions,
+  input: {
+    request: IncomingMessage;
+    response: ServerResponse;
+    path: string;
+    outgoing: string[];
+    call: IncomingCall;
+    refuse: (refusal: Refusal) => void;
+  },
+): Promise<void> {
+  const { response, refuse } = input;
+  const opening = await options.engine.open(input.call);
+  switch (opening.outcome) {
+    case "gone":
+      response.destroy();
+      return;
+    case "refused":
+      return sendRefusal(options, input.request, response, opening.refusal, [
+        "x-purser-call",
+        opening.callId,
+        "x-purser-decision",
+        "denied",
+      ]);
+    case "admitted":
+      return forward({
+        call: opening.call,
+        upstream: options.upstream,
+        path: input.path,
+        headers: [...input.outgoing, "content-length", String(opening.call.body.length)],
+        response,
+        onClientAbort: options.settings().onClientAbort,
+        refuse: (failure) => {
+          if (!response.headersSent && !response.destroyed) refuse(upstreamRefusal(options, failure));
+        },
+      });
+  }
+}
+
+type Who = { outcome: "found"; caller: Caller; isVirtual: boolean } | { outcome: "refused"; refusal: Refusal };
+
+async function callerOf(options: GatewayOptions, headers: RawHeaders): Promise<Who> {
+  const credential = credentialOf(headers);
+  if (credential.outcome === "two_different") {
+    const problem = "x-api-key and authorization carry two different credentials; send one, or the same in both";
+    return { outcome: "refused", refusal: invalidRequest({ where: "request's credentials", problem }) };
+  }
+  if (credential.outcome === "one" && credential.value.startsWith("prs_")) {
+    const found = await options.findKey(credential.value);
+    if (found.outcome === "refused") return { outcome: "refused", refusal: unauthorized({ problem: found.problem }) };
+    if (options.upstreamKey === undefined) {
+      const problem = "the key is valid, but the gateway has no ANTHROPIC_API_KEY of its own to call the provider with";
+      return { outcome: "refused", refusal: unauthorized({ problem }) };
+    }
+    return { outcome: "found", caller: found.caller, isVirtual: true };
+  }
+  if (!options.settings().isPassthroughAllowed) {
+    const problem = "this gateway is reachable from other machines, so it wants a virtual key (prs_…); ask its operator for one";
+    return { outcome: "refused", refusal: unauthorized({ problem }) };
+  }
+  return { outcome: "found", caller: { keyId: undefined, bound: undefined }, isVirtual: false };
+}
+
+function refusalOfBody(
+  read:
+    | { outcome: "too_large"; found: string }
+    | { outcome: "unsupported_encoding"; found: string }
+    | { outcome: "malformed"; problem: string },
+  bytesMax: number,
+): Refusal {
+  switch (read.outcome) {
+    case "too_large":
+      return requestTooLarge({ foundBytes: Number.parseInt(read.found, 10) || undefined, bytesMax });
+    case "unsupported_encoding":
+      return unsupportedEncoding({ found: read.found, allowed: ["identity", "gzip"] });
+    case "malformed":
+      return invalidRequest({ where: "request body", problem: read.problem });
+  }
+}
+
+function incomingCall(
+  { provider, clock }: GatewayOptions,
+  input: { headers: RawHeaders; response: ServerResponse; body: Uint8Array; caller: Caller },
+): { outcome: "read"; call: IncomingCall } | { outcome: "invalid"; problem: string } {
+  const { headers, response, body, caller } = input;
+  const labels = labelsOf(headers);
+  if (labels.outcome === "invalid") return labels;
+  const deadlineAtMs = deadlineOf(headers, clock.nowMs());
+  if (typeof deadlineAtMs === "string") return { outcome: "invalid", problem: deadlineAtMs };
+  const attempt = Number(headerOf(headers, "x-stainless-retry-count") ?? 0);
+  const idempotencyKey = headerOf(headers, "x-purser-idempotency-key");
+  return {
+    outcome: "read",
+    call: {
+      provider,
+      body,
+      caller,
+      labels: labels.labels,
+      attempt: Number.isSafeInteger(attempt) && attempt >= 0 ? attempt : 0,
+      deadlineAtMs,
+      idempotencyKey: idempotencyKey === "" ? undefined : idempotencyKey,
+      presence: presenceOf(response),
+    },
+  };
+}
+
+function presenceOf(response: ServerResponse): Presence {
+  return {
+    get isGone() {
+      return response.destroyed;
+    },
+    onGone(callBack) {
+      response.once("close", callBack);
+      return () => response.off("close", callBack);
+    },
+  };
+}
+
+/** A path that costs nothing at the provider: passed on and back as it is. */
+async function passFree(
+  { upstream, ...options }: GatewayOptions,
+  input: {
+    request: IncomingMessage;
+    response: ServerResponse;
+    path: string;
+    headers: string[];
+    body: Uint8Array;
+    refuse: (refusal: Refusal) => void;
+  },
+): Promise<void> {
+  const { request, response, body } = input;
+  const abort = new AbortController();
+  response.once("close", () => {
+    if (!response.writableFinished) abort.abort();
+  });
+  const method = request.method === "GET" ? "GET" : "POST";
+  const headers = method === "GET" ? input.headers : [...input.headers, "content-length", String(body.length)];
+  try {
+    const answer = await upstream.send({
+      method,
+      path: input.path,
+      headers,
+      body: method === "GET" ? undefined : body,
+      signal: abort.signal,
+    });
+    response.writeHead(answer.status, answerHeaders(answer.headers));
+    for await (const chunk of answer.body as AsyncIterable<Buffer>) response.write(chunk);
+    response.end();
+  } catch (error) {
+    if (response.headersSent) return void response.destroy();
+    if (!(error instanceof UpstreamError)) throw error;
+    if (!response.destroyed) input.refuse(upstreamRefusal(options, error.failure));
+  }
+}
+
+function upstreamRefusal({ upstreamHost }: Pick<GatewayOptions, "upstreamHost">, { kind, reason }: UpstreamFailure): Refusal {
+  return kind === "timeout"
+    ? upstreamTimeout({ host: upstreamHost, afterSeconds: HEADERS_TIMEOUT_MS / 1_000 })
+    : upstreamUnreachable({ host: upstreamHost, reason, wasSent: kind === "lost" });
+}
+
+function sendRefusal(
+  { provider, ids }: Pick<GatewayOptions, "provider" | "ids">,
+  request: IncomingMessage,
+  response: ServerResponse,
+  refusal: Refusal,
+  more: readonly string[] = [],
+): void {
+  const userAgent = request.headers["user-agent"];
+  const shaped = provider.shapeError(refusal, { userAgent, requestId: refusal.details.callId ?? ids.next("call") });
+  // A body that was not read to its end would be taken for the next request.
+  if (!request.complete) response.shouldKeepAlive = false;
+  const headers = Object.entries(shaped.headers).flat();
+  response.writeHead(shaped.status, [...headers, "content-length", String(Buffer.byteLength(shaped.body)), ...more]);
+  response.end(shaped.body);
+  if (!request.complete) request.resume();
+}
+
+function sendJson(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { "content-type": "application/json" });
+  response.end(JSON.stringify(body));
+}

@@ -1,0 +1,129 @@
+/**
+ * The world as the engine sees it: this machine's clock, random names, keyed fingerprints, and which processes live.
+ * Invariant: within a process the clock never goes back, whatever is done to the machine's.
+ */
+import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import type { Clock, FingerprintChain, IdSource } from "../engine/ports.ts";
+import type { Owner } from "../ledger/ledger.ts";
+
+/** Smaller steps back are noise of the two clocks; larger ones are somebody setting the clock. */
+const STEP_BACK_MS = 1_000;
+
+/** Follows the machine's clock forwards, and where that is set back goes on from where it was. */
+export function createSystemClock(): Clock {
+  let lastWallMs = Date.now();
+  let lastMonotonicMs = performance.now();
+  return {
+    nowMs() {
+      const wallMs = Date.now();
+      const monotonicMs = performance.now();
+      const expectedMs = lastWallMs + (monotonicMs - lastMonotonicMs);
+      const nowMs = Math.floor(wallMs < expectedMs - STEP_BACK_MS ? expectedMs : Math.max(wallMs, lastWallMs));
+      lastWallMs = nowMs;
+      lastMonotonicMs = monotonicMs;
+      return nowMs;
+    },
+    after(waitMs, callBack) {
+      // setTimeout holds at most 2^31 - 1 ms; whoever waits longer looks again then.
+      const timer = setTimeout(callBack, Math.min(waitMs, 2 ** 31 - 1));
+      return () => clearTimeout(timer);
+    },
+  };
+}
+
+const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz";
+
+function toBase32(bytes: Uint8Array): string {
+  let bits = 0n;
+  for (const byte of bytes) bits = (bits << 8n) | BigInt(byte);
+  let text = "";
+  for (let length = Math.ceil((bytes.length * 8) / 5); length > 0; length -= 1) {
+    text = (ALPHABET[Number(bits & 31n)] ?? "") + text;
+    bits >>= 5n;
+  }
+  return text;
+}
+
+/** Names of 48 bits of time and 80 of chance (as UUIDv7 and ULID have them), sortable as text. */
+export function createIdSource(clock: Clock): IdSource {
+  return {
+    next(prefix) {
+      const bytes = new Uint8Array(16);
+      let atMs = clock.nowMs();
+      for (let index = 5; index >= 0; index -= 1) {
+        bytes[index] = atMs % 256;
+        atMs = Math.floor(atMs / 256);
+      }
+      bytes.set(randomBytes(10), 6);
+      return `${prefix}_${toBase32(bytes)}`;
+    },
+    named: (prefix, text) => `${prefix}_k${toBase32(createHash("sha256").update(text).digest().subarray(0, 16))}`,
+  };
+}
+
+/** Fingerprints under a key drawn at start: gone with the process. */
+export function createFingerprints(): FingerprintChain {
+  const key = randomBytes(32);
+  return (parts) => {
+    const running = createHash("sha256").update(key);
+    return parts.map((part) => {
+      running.update(`${part.length}:`).update(part);
+      // The chain is hashed, then signed: the keyed hash of a prefix says nothing about what follows it.
+      return createHmac("sha256", key).update(running.copy().digest()).digest("base64url").slice(0, 22);
+    });
+  };
+}
+
+/** SHA-256 of a secret, in hex: what is stored of it. */
+export function hashSecret(secret: string): string {
+  return createHash("sha256").update(secret).digest("hex");
+}
+
+/** Compares two hashes without telling how far they agree. */
+export function isSameHash(a: string, b: string): boolean {
+  const left = Buffer.from(a);
+  const right = Buffer.from(b);
+  return left.length === right.length && timingSafeEqual(left, right);
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    // Not Linux, or not ours to read: what cannot be seen is unknown, and silence decides instead.
+    return undefined;
+  }
+}
+
+/** Field 22 of /proc/PID/stat, behind the process's name: when it started, in ticks since boot. */
+function processStartOf(pid: number): string | undefined {
+  const stat = readText(`/proc/${pid}/stat`);
+  return stat
+    ?.slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .at(19);
+}
+
+/** This process, as other processes can check it. */
+export function describeThisProcess(ownerId: string, startedAtMs: number): Owner {
+  return {
+    ownerId,
+    pid: process.pid,
+    processStart: processStartOf(process.pid) ?? "",
+    bootId: readText("/proc/sys/kernel/random/boot_id") ?? "",
+    machineId: readText("/etc/machine-id") ?? hostname(),
+    startedAtMs,
+    beatAtMs: startedAtMs,
+  };
+}
+
+/** True if the owner is proven dead; false if it is proven alive; `undefined` where that cannot be seen from here. */
+export function isOwnerDead(owner: Owner, me: Owner): boolean | undefined {
+  if (owner.machineId !== me.machineId || owner.bootId === "" || me.bootId === "") return undefined;
+  if (owner.bootId !== me.bootId) return true;
+  if (owner.processStart === "" || me.processStart === "") return undefined;
+  const startedNow = processStartOf(owner.pid);
+  return startedNow !== owner.processStart;
+}

@@ -1,0 +1,103 @@
+/** A real gateway in front of the provider simulator, on real sockets and a real ledger file, for one test. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { readConfig } from "../../src/config/config.ts";
+import type { Config } from "../../src/config/config.ts";
+import type { Alert } from "../../src/core/decisions/alerts.ts";
+import type { Clock } from "../../src/engine/ports.ts";
+import { startGateway, type Gateway, type GatewayInput } from "../../src/gateway/serve.ts";
+import type { CallRecord } from "../../src/ledger/ledger.ts";
+import { startSimulator, type Simulator, type SimulatorOptions } from "../../src/testing/testing.ts";
+
+export interface Bench {
+  simulator: Simulator;
+  gateway: Gateway;
+  /** Where a client points its base URL. */
+  url: string;
+  alerts: Alert[];
+  warnings: { event: string; details: Readonly<Record<string, string | number>> }[];
+  ledgerPath: string;
+  /** All calls of the ledger, oldest first. */
+  calls(): Promise<CallRecord[]>;
+  /** Reads a configuration for this bench's simulator. */
+  configOf(yaml: string): Config;
+}
+
+export interface BenchOptions {
+  /** purser.yaml; without it no limit holds but one nobody reaches. */
+  yaml?: string;
+  clock?: Clock;
+  simulator?: SimulatorOptions;
+  env?: Record<string, string>;
+  gateway?: Partial<GatewayInput>;
+}
+
+const ROOMY = "limits: [{ name: roomy, per: all, usd: 1_000_000, every: day }]\n";
+
+/** Starts both, and ends both with the test. */
+export async function startBench(options: BenchOptions = {}): Promise<Bench> {
+  const folder = await mkdtemp(join(tmpdir(), "purser-e2e-"));
+  const ledgerPath = join(folder, "ledger.db");
+  const clock = options.clock;
+  const simulator = await startSimulator({ ...(clock === undefined ? {} : { now: () => clock.nowMs() }), ...options.simulator });
+  const env = { PURSER_PORT: "0", PURSER_LEDGER: ledgerPath, PURSER_ANTHROPIC_URL: simulator.url, ...options.env };
+  const configOf = (yaml: string): Config => {
+    const read = readConfig({ text: yaml, fileName: "purser.yaml", env });
+    if (read.outcome === "invalid") throw new Error(read.problems.map(({ message }) => message).join("\n"));
+    return read.config;
+  };
+  const alerts: Alert[] = [];
+  const warnings: Bench["warnings"] = [];
+  const gateway = await startGateway({
+    config: configOf(options.yaml ?? ROOMY),
+    env,
+    notifier: { alert: (alert) => void alerts.push(alert), warn: (event, details) => void warnings.push({ event, details }) },
+    ...(clock === undefined ? {} : { clock }),
+    ...options.gateway,
+  });
+  onTestFinished(async () => {
+    await gateway.close(1_000);
+    await simulator.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+  const calls = async (): Promise<CallRecord[]> => (await gateway.ledger.calls({ limit: 100_000 })).toReversed();
+  return { simulator, gateway, url: gateway.url, alerts, warnings, ledgerPath, calls, configOf };
+}
+
+/** A clock that stands still until it is told to go on; waiting costs no real time. */
+export interface TestClock extends Clock {
+  advance(byMs: number): void;
+}
+
+/** @param ownWaitMsMax whoever waits no longer than this moves the clock itself, so that a story of hours runs in seconds. */
+export function createTestClock(startMs: number, ownWaitMsMax = 0): TestClock {
+  let nowMs = startMs;
+  const timers = new Set<{ atMs: number; callBack: () => void }>();
+  const fire = (): void => {
+    for (const timer of [...timers].sort((a, b) => a.atMs - b.atMs)) {
+      if (timer.atMs > nowMs || !timers.delete(timer)) continue;
+      timer.callBack();
+    }
+  };
+  return {
+    nowMs: () => nowMs,
+    after(waitMs, callBack) {
+      const timer = { atMs: nowMs + waitMs, callBack };
+      timers.add(timer);
+      if (waitMs > 0 && waitMs <= ownWaitMsMax) {
+        setImmediate(() => {
+          if (!timers.has(timer)) return;
+          nowMs = Math.max(nowMs, timer.atMs);
+          fire();
+        });
+      }
+      return () => timers.delete(timer);
+    },
+    advance(byMs) {
+      nowMs += byMs;
+      fire();
+    },
+  };
+}
