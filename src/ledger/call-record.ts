@@ -4,7 +4,6 @@
  */
 import type { CallFacts } from "../core/decisions/call.ts";
 import type { EntryBody, NewEntry } from "../core/decisions/operations.ts";
-import type { Scopes } from "../core/limits/limit.ts";
 import { ZERO_USD } from "../core/money/money.ts";
 import { NO_TOKENS, type TokenParts } from "../core/usage/usage.ts";
 import type { CallRecord, ReportDimension } from "./ledger.ts";
@@ -70,23 +69,29 @@ export function reportTokensOf(end: Kept | undefined): TokenParts {
   return { ...NO_TOKENS, uncachedInputTokens: inputTokens, outputTokens };
 }
 
-/** The group's values for one call. */
-export function groupKeyOf(by: readonly ReportDimension[], scopes: Scopes, model: string): Record<string, string> {
-  return Object.fromEntries(by.map((dimension) => [dimension, valueOf(dimension, scopes, model)]));
+/** The labels that reports group a call by where they differ from those that limit it. */
+export function reportedLabelsOf({ attribution }: CallFacts): { user: string; tags: Readonly<Record<string, string>> } {
+  return attribution;
 }
 
-function valueOf(dimension: ReportDimension, scopes: Scopes, model: string): string {
+/** The group's values for one call. */
+export function groupKeyOf(by: readonly ReportDimension[], facts: CallFacts, model: string): Record<string, string> {
+  return Object.fromEntries(by.map((dimension) => [dimension, valueOf(dimension, facts, model)]));
+}
+
+function valueOf(dimension: ReportDimension, { scopes, attribution }: CallFacts, model: string): string {
   switch (dimension) {
     case "model":
       return model;
+    case "user":
+      return attribution.user;
     case "project":
     case "agent":
     case "session":
-    case "user":
     case "key":
     case "task":
       return scopes[dimension];
     default:
-      return scopes.tags[dimension.slice("tag:".length)] ?? "default";
+      return attribution.tags[dimension.slice("tag:".length)] ?? "default";
   }
 }

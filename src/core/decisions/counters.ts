@@ -25,6 +25,8 @@ export interface ScopeState {
   told: Map<string, Told>;
   /** Only for a session's own value. */
   session: SessionState | undefined;
+  /** The latest end of a window whose counter was put away (epoch ms); 0: none was. A clock set back before it asks for them again. */
+  droppedUntilMs: number;
 }
 
 /** That a threshold was told, and for which window. */
@@ -57,13 +59,14 @@ export function copyScopeState(state: ScopeState): ScopeState {
     counters: new Map(counters),
     nextStartMs: new Map(state.nextStartMs),
     told: new Map([...state.told].map(([key, told]) => [key, { ...told }])),
+    droppedUntilMs: state.droppedUntilMs,
     session: session && { ...session, downgraded: new Map(session.downgraded), graceCalls: new Map(session.graceCalls) },
   };
 }
 
 /** A scope value nothing is known of. */
 export function emptyScopeState(): ScopeState {
-  return { counters: new Map(), nextStartMs: new Map(), told: new Map(), session: undefined };
+  return { counters: new Map(), nextStartMs: new Map(), told: new Map(), session: undefined, droppedUntilMs: 0 };
 }
 
 /** A session nothing is known of. */
@@ -261,15 +264,28 @@ export function chargeCounter(state: ScopeState, charge: Charge, untilMs: number
   counter.reserved += charge.reserved;
 }
 
-/** Drops counters that no decision can look at any more; what they held stays in the entries. */
-export function pruneCounters(state: ScopeState, nowMs: number): void {
+/** A counter that no decision is expected to look at any more. Nothing is reserved in it. */
+export interface DroppedCounter {
+  what: string;
+  windowKey: string;
+  spent: bigint;
+  untilMs: number;
+}
+
+/** Takes out the counters whose windows are over for long, for the store to put away. */
+export function pruneCounters(state: ScopeState, nowMs: number): DroppedCounter[] {
+  const dropped: DroppedCounter[] = [];
   for (const [what, series] of state.counters) {
     if (series.size < 2) continue;
     const keptMs = keptAfterMs(what);
-    for (const [key, counter] of series) {
-      if (counter.reserved === 0n && counter.untilMs + keptMs < nowMs) series.delete(key);
+    for (const [windowKey, { spent, reserved, untilMs }] of series) {
+      if (reserved !== 0n || untilMs + keptMs >= nowMs) continue;
+      series.delete(windowKey);
+      dropped.push({ what, windowKey, spent, untilMs });
+      state.droppedUntilMs = Math.max(state.droppedUntilMs, untilMs);
     }
   }
+  return dropped;
 }
 
 /** How long the counters of a series are kept after their window's end. */

@@ -191,6 +191,7 @@ function writeSums(book: Book, fillings: ReadonlyMap<string, Filling>, atMs: num
   const sums: Charge[] = [];
   for (const { charge, ofCalls, untilMs } of fillings.values()) {
     const state = book.scope(charge.scopeKey);
+    if (state.droppedUntilMs >= untilMs) book.recall(charge.scopeKey, untilMs - 1);
     const before = state.counters.get(charge.what)?.get(charge.windowKey) ?? { spent: 0n, reserved: 0n };
     const missing = minus(charge, before);
     const sum = minus(missing, ofCalls);

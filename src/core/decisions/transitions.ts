@@ -49,6 +49,8 @@ export interface Book {
   limits: LimitSet;
   /** The state of a scope value, for reading and changing; the same object each time. */
   scope(scopeKey: string): ScopeState;
+  /** Brings back the counters of a scope value that were put away although their window ends after an instant. */
+  recall(scopeKey: string, endsAfterMs: number): void;
   /** Says that a scope value was changed, so that it is stored. */
   touch(scopeKey: string): void;
   openCall(callId: string): OpenCall | undefined;
@@ -80,6 +82,13 @@ export function applyOperation(book: Book, operation: Operation): OperationResul
   }
 }
 
+/** The state of a scope value with every counter that an instant looks at: a clock set back may ask for one put away. */
+function stateAt(book: Book, scopeKey: string, atMs: number): ScopeState {
+  const state = book.scope(scopeKey);
+  if (state.droppedUntilMs > atMs) book.recall(scopeKey, atMs);
+  return state;
+}
+
 // ---- reserve ---------------------------------------------------------------------------------------------------------------
 
 function reserve(book: Book, operation: ReserveOperation): ReserveResult {
@@ -106,7 +115,8 @@ function isDowngradeDue(book: Book, { call, atMs }: ReserveOperation, asked: Can
   return countersOf(book.limits, call.scopes, asked.canonicalModel).some(({ compiled, scopeKey }) =>
     compiled.limit.thresholds.some(
       ({ amount, actions }) =>
-        actions.some(({ kind }) => kind === "downgrade") && totalsOf(book.scope(scopeKey), compiled, atMs).spent >= amount,
+        actions.some(({ kind }) => kind === "downgrade") &&
+        totalsOf(stateAt(book, scopeKey, atMs), compiled, atMs).spent >= amount,
     ),
   );
 }
@@ -141,7 +151,7 @@ function viewOf(
   session: SessionState,
 ): LimitView {
   const { limit, ceiling, what } = compiled;
-  const state = book.scope(scopeKey);
+  const state = stateAt(book, scopeKey, atMs);
   const counterId = counterIdOf(scopeKey, what);
   const bound = boundIn(limit, candidate);
   const { spent, reserved } = totalsOf(state, compiled, atMs);
@@ -382,7 +392,7 @@ function appendAlerts(book: Book, counters: readonly CallCounter[], callId: stri
   const alerts: Alert[] = [];
   for (const counter of counters) {
     if (counter.compiled.limit.thresholds.length === 0) continue;
-    const told = collectAlerts(book.scope(counter.scopeKey), counter, atMs);
+    const told = collectAlerts(stateAt(book, counter.scopeKey, atMs), counter, atMs);
     if (told.length === 0) continue;
     book.touch(counter.scopeKey);
     alerts.push(...told);
@@ -409,7 +419,7 @@ function renew(book: Book, { callId, atMs, usdBound, inputTokensBound, outputTok
   });
   const charges = changes.filter(({ reserved }) => reserved !== 0n);
   if (charges.length === 0) return { kind: "renew", outcome: "renewed", freedCounterIds: [] };
-  for (const charge of charges) chargeExisting(book, charge);
+  for (const charge of charges) chargeExisting(book, charge, open.atMs);
   book.putOpenCall({
     ...open,
     ...lower,
@@ -549,16 +559,14 @@ function expire(book: Book, { callId, atMs, reason }: ExpireOperation): EndResul
 }
 
 function endWith(book: Book, ended: EndedCall, entry: NewEntry): void {
-  for (const charge of entry.charges) chargeExisting(book, charge);
+  for (const charge of entry.charges) chargeExisting(book, charge, ended.open.atMs);
   book.endCall(ended);
   book.append({ ...entry, charges: entry.charges.filter(({ spent, reserved }) => spent !== 0n || reserved !== 0n) });
 }
 
-/** Charges a counter made by the reservation. Where it was dropped since, no decision looks at it: the entry alone remembers. */
-function chargeExisting(book: Book, charge: Charge): void {
-  const state = book.scope(charge.scopeKey);
-  if (state.counters.get(charge.what)?.has(charge.windowKey) !== true) return;
-  chargeCounter(state, charge, Infinity);
+/** Charges a counter made by the reservation or by filling, also if it was put away since. */
+function chargeExisting(book: Book, charge: Charge, chargedAtMs: number): void {
+  chargeCounter(stateAt(book, charge.scopeKey, chargedAtMs), charge, Infinity);
   book.touch(charge.scopeKey);
 }
 

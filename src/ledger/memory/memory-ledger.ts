@@ -33,6 +33,9 @@ class MemoryBook implements Book {
     if (state === undefined) this.scopes.set(scopeKey, (state = emptyScopeState()));
     return state;
   }
+  recall(): void {
+    // Nothing is ever put away here.
+  }
   touch(): void {
     // The state handed out is the state that is kept.
   }
@@ -124,7 +127,7 @@ export class MemoryLedger implements Ledger {
     const groups = new Map<string, ReportGroup>();
     for (const { record, tokens } of this.#records()) {
       if (record.startedAtMs < fromMs || record.startedAtMs >= toMs) continue;
-      const key = groupKeyOf(by, record.facts.scopes, reportModelOf(record));
+      const key = groupKeyOf(by, record.facts, reportModelOf(record));
       const id = JSON.stringify(Object.values(key));
       const group = groups.get(id) ?? { key, calls: 0, denied: 0, costNanoUsd: toNanoUsd(0n), tokens: { ...NO_TOKENS } };
       groups.set(id, group);

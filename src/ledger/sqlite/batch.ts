@@ -1,0 +1,227 @@
+/**
+ * Owns one transaction of the writing connection: what waits is carried out in order, written and committed together.
+ * Does not own when batches run and what happens without the lock (writer.ts).
+ * Invariants: a batch is in the file whole or not at all; work that fails by itself is answered alone and leaves no trace; after a
+ * failed commit nothing is believed that is not in the file.
+ */
+import type { Database } from "better-sqlite3";
+import { compileLimits, type LimitSet } from "../../core/decisions/counters.ts";
+import { fillFromMs, fillSeries, seriesOf, type CountedCall } from "../../core/decisions/fill.ts";
+import type { EndedCall } from "../../core/decisions/operations.ts";
+import { applyOperation } from "../../core/decisions/transitions.ts";
+import type { Limit } from "../../core/limits/limit.ts";
+import { toNanoUsd } from "../../core/money/money.ts";
+import { fromJson, toJson } from "../json.ts";
+import { CachedBook, NO_LIMITS } from "./cached-book.ts";
+import { isLocal, isSqlite, unavailableFrom } from "./errors.ts";
+import { writeError, type Answer, type Asked, type Work } from "./messages.ts";
+import { prepareIterateCounted } from "./statements/calls.ts";
+import { prepareInsertConfig, prepareReadConfig, prepareReadConfigSeq } from "./statements/configs.ts";
+import { prepareReadKey, prepareWriteKey } from "./statements/keys.ts";
+import { prepareReadOpenCalls } from "./statements/open-calls.ts";
+import { prepareCountOwners, prepareDeleteOwner, prepareWriteOwner } from "./statements/owners.ts";
+
+/** Work is taken into a batch for so long; writing and fsync follow. The lock is then held for about 10 ms at most. */
+const TAKING_MS_MAX = 4;
+
+/** What a batch did. */
+export interface BatchResult {
+  answers: Answer[];
+  /** How much of what was asked it took; the rest is for the next one. */
+  taken: number;
+}
+
+/** The writing side of one connection. */
+export class Batches {
+  readonly #db: Database;
+  readonly #path: string;
+  readonly #now: () => number;
+  readonly #book: CachedBook;
+  readonly #statements;
+  #dataVersion: unknown;
+  #configSeq = 0;
+  #commits = 0;
+  /** How many owners the file lists: others may be waiting for the lock. */
+  ownerCount = 0;
+
+  /** @param now a clock that never goes back, in milliseconds. */
+  constructor(db: Database, path: string, now: () => number) {
+    this.#db = db;
+    this.#path = path;
+    this.#now = now;
+    this.#book = new CachedBook(db);
+    this.#statements = {
+      begin: db.prepare("begin immediate"),
+      commit: db.prepare("commit"),
+      rollback: db.prepare("rollback"),
+      readConfig: prepareReadConfig(db),
+      readConfigSeq: prepareReadConfigSeq(db),
+      insertConfig: prepareInsertConfig(db),
+      openCalls: prepareReadOpenCalls(db),
+      countedCalls: prepareIterateCounted(db),
+      writeOwner: prepareWriteOwner(db),
+      deleteOwner: prepareDeleteOwner(db),
+      countOwners: prepareCountOwners(db),
+      readKey: prepareReadKey(db),
+      writeKey: prepareWriteKey(db),
+    };
+  }
+
+  /** Changes whenever any connection changed the file. */
+  revision(): number {
+    return this.#commits + Number(this.#readDataVersion());
+  }
+
+  #readDataVersion(): unknown {
+    return this.#db.pragma("data_version", { simple: true });
+  }
+
+  /**
+   * Carries out work in order, as much as fits the time a lock may be held.
+   *
+   * @throws SqliteError: busy if the lock is taken (nothing happened); otherwise whether it happened is unknown.
+   */
+  run(asked: readonly Asked<Work>[]): BatchResult {
+    const failed = new Map<number, Answer>();
+    for (;;) {
+      const result = this.#tryRun(asked, failed);
+      if (result !== undefined) return result;
+    }
+  }
+
+  /** `undefined`: one piece of work failed by itself, was noted, and the rest is to be tried again without it. */
+  #tryRun(asked: readonly Asked<Work>[], failed: Map<number, Answer>): BatchResult | undefined {
+    const { begin, commit } = this.#statements;
+    begin.run();
+    try {
+      this.#catchUp();
+      const answers: Answer[] = [];
+      const untilMs = this.#now() + TAKING_MS_MAX;
+      let taken = 0;
+      for (const { id, what } of asked) {
+        if (taken > 0 && this.#now() > untilMs) break;
+        taken += 1;
+        const failure = failed.get(id);
+        if (failure === undefined && !this.#carryOut(id, what, answers, failed)) {
+          this.#undo();
+          return undefined;
+        }
+        if (failure !== undefined) answers.push(failure);
+      }
+      this.#book.flush();
+      commit.run();
+      this.#book.evict();
+      this.#commits += 1;
+      return { answers, taken };
+    } catch (error) {
+      this.#undo();
+      throw error;
+    }
+  }
+
+  /** False: this work failed by itself. */
+  #carryOut(id: number, what: Work, answers: Answer[], failed: Map<number, Answer>): boolean {
+    try {
+      answers.push({ id, isOk: true, value: this.#valueOf(what) });
+      return true;
+    } catch (error) {
+      if (isSqlite(error) && !isLocal(error)) throw error;
+      failed.set(id, { id, isOk: false, error: writeError(isLocal(error) ? unavailableFrom(this.#path, error) : error) });
+      return false;
+    }
+  }
+
+  #undo(): void {
+    // SQLite itself rolls back after some failures, a full disk among them.
+    if (this.#db.inTransaction) this.#statements.rollback.run();
+    this.#book.discard();
+    this.#dataVersion = undefined;
+    this.#configSeq = 0;
+  }
+
+  /** Reads again what another connection may have changed. Inside the transaction, so that nothing can change afterwards. */
+  #catchUp(): void {
+    const version = this.#readDataVersion();
+    if (version === this.#dataVersion) return;
+    this.#book.discard();
+    const configSeq = this.#statements.readConfigSeq();
+    if (configSeq !== this.#configSeq) {
+      this.#book.limits = this.#readLimits();
+      this.#configSeq = configSeq;
+    }
+    this.ownerCount = this.#statements.countOwners();
+    this.#dataVersion = version;
+  }
+
+  #readLimits(): LimitSet {
+    const row = this.#statements.readConfig();
+    if (row === undefined) return NO_LIMITS;
+    const rules = fromJson(row.rules) as { limits: Limit[]; downgrade: Map<string, string> };
+    return compileLimits({ version: row.version, limits: rules.limits, downgrade: rules.downgrade });
+  }
+
+  #valueOf(what: Work): unknown {
+    switch (what.kind) {
+      case "apply":
+        return what.operations.map((operation) => {
+          if (operation.kind === "reserve" && this.#configSeq === 0) {
+            throw new RangeError("reserve: no limits are in force; configure first");
+          }
+          return applyOperation(this.#book, operation);
+        });
+      case "configure":
+        return this.#configure(what.rules);
+      case "beat":
+        this.#statements.writeOwner(what.owner);
+        this.ownerCount = this.#statements.countOwners();
+        return undefined;
+      case "removeOwner":
+        this.#statements.deleteOwner(what.ownerId);
+        this.ownerCount = this.#statements.countOwners();
+        return undefined;
+      case "createKey":
+        if (this.#statements.readKey(what.key.keyId) !== undefined) throw new RangeError(`key ${what.key.keyId} exists`);
+        return this.#statements.writeKey(what.key);
+      case "revokeKey": {
+        const key = this.#statements.readKey(what.keyId);
+        if (key === undefined || key.revokedAtMs !== undefined) return false;
+        this.#statements.writeKey({ ...key, revokedAtMs: what.atMs });
+        return true;
+      }
+      case "revision":
+        return this.revision();
+    }
+  }
+
+  /** The same rules again change nothing: every process configures when it starts. */
+  #configure({ version, limits, downgrade, atMs }: Extract<Work, { kind: "configure" }>["rules"]): void {
+    const rules = toJson({ limits, downgrade });
+    const current = this.#statements.readConfig();
+    if (current?.rules === rules && current.version === version) return;
+    // What this batch did so far is part of what the new counters are filled with.
+    this.#book.flush();
+    const counted = seriesOf(this.#book.limits);
+    this.#configSeq = (current?.configSeq ?? 0) + 1;
+    this.#statements.insertConfig({ configSeq: this.#configSeq, version, atMs, rules });
+    this.#book.limits = this.#readLimits();
+    const added = new Set([...seriesOf(this.#book.limits)].filter((series) => !counted.has(series)));
+    if (added.size > 0) fillSeries(this.#book, added, this.#callsFrom(fillFromMs(this.#book.limits, added, atMs)), atMs);
+  }
+
+  /** Every call that still counts, the open ones first. */
+  *#callsFrom(fromMs: number): Iterable<CountedCall> {
+    for (const { open } of this.#statements.openCalls()) {
+      const current = this.#book.openCall(open.callId);
+      if (current !== undefined) yield { status: "open", open: current };
+    }
+    const expired: EndedCall[] = [];
+    for (const row of this.#statements.countedCalls(Number.isFinite(fromMs) ? fromMs : 0)) {
+      const { status, callId, startedAtMs: atMs, scopes, model, tokens } = row;
+      const costNanoUsd = row.costNanoUsd === undefined ? undefined : toNanoUsd(row.costNanoUsd);
+      if (status === "settled") yield { status, atMs, scopes, model, costNanoUsd, tokens };
+      const ended = status === "expired" ? this.#book.endedCall(callId) : undefined;
+      if (ended !== undefined) expired.push(ended);
+    }
+    for (const ended of expired) yield { status: "expired", ended };
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Owns how the core's values become columns and come back, and the hashes that bind a row together.
+ * Does not own statements (statements/) or what the values mean (core/decisions).
+ * Invariant: what was written comes back equal; a row that is not what was written is found when it is read.
+ */
+import { hash } from "node:crypto";
+import type { Charge, Counter, ScopeState, SessionState, Told } from "../../core/decisions/counters.ts";
+import { CorruptRowError } from "./errors.ts";
+
+type WrittenCounters = Record<string, Record<string, [spent: string, reserved: string, untilMs: number | null]>>;
+
+interface WrittenState {
+  counters: WrittenCounters;
+  nextStartMs: [string, number][];
+  told: [string, string, number | null][];
+  session:
+    | (Omit<SessionState, "downgraded" | "graceCalls"> & { downgraded: [string, string][]; graceCalls: [string, number][] })
+    | null;
+  droppedUntilMs: number;
+}
+
+/** The hash of an entry: over the hash before and every column. No column's text holds a line break, so no two entries share it. */
+export function hashOfEntry(entry: {
+  previousHash: Uint8Array;
+  seq: number;
+  kind: string;
+  callId: string;
+  atMs: number;
+  costNanoUsd: bigint | undefined;
+  charges: string;
+  body: string;
+}): Uint8Array {
+  const { previousHash, seq, kind, callId, atMs, costNanoUsd, charges, body } = entry;
+  const lines = [hexOf(previousHash), seq, kind, JSON.stringify(callId), atMs, costNanoUsd ?? "-", charges, body];
+  return hash("sha256", lines.join("\n"), "buffer");
+}
+
+/** The hash before the first entry. */
+export const FIRST_HASH: Uint8Array = new Uint8Array(32);
+
+/** A hash as people read it. */
+export function hexOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
+
+/** Binds the columns of a row that may change; `table` keeps a row from standing in for one of another table. */
+export function checkHashOf(table: string, columns: readonly (string | number | bigint | null | undefined)[]): Uint8Array {
+  const texts = columns.map((column) => (column === null || column === undefined ? "-" : JSON.stringify(String(column))));
+  return hash("sha256", `${table}\n${texts.join("\n")}`, "buffer").subarray(0, 16);
+}
+
+/** @throws CorruptRowError if the columns are not those the row was written with. */
+export function assertCheck(
+  table: string,
+  key: string,
+  columns: readonly (string | number | bigint | null | undefined)[],
+  stored: Uint8Array,
+): void {
+  if (!Buffer.from(checkHashOf(table, columns)).equals(stored)) throw new CorruptRowError(table, key);
+}
+
+/** `[["all","usd@day:UTC","c:…","0","270720000"],…]`: amounts as text, exact at any size, and summed by SQL in `verify`. */
+export function chargesToText(charges: readonly Charge[]): string {
+  return JSON.stringify(
+    charges.map((charge) => [charge.scopeKey, charge.what, charge.windowKey, `${charge.spent}`, `${charge.reserved}`]),
+  );
+}
+
+/** Reads what {@link chargesToText} wrote. */
+export function chargesFromText(text: string): Charge[] {
+  const written = JSON.parse(text) as [string, string, string, string, string][];
+  return written.map(([scopeKey, what, windowKey, spent, reserved]) => ({
+    scopeKey,
+    what,
+    windowKey,
+    spent: BigInt(spent),
+    reserved: BigInt(reserved),
+  }));
+}
+
+/** The state of a scope value as one line of JSON. */
+export function stateToText(state: ScopeState): string {
+  const counters: WrittenCounters = {};
+  for (const [what, series] of state.counters) {
+    const written: WrittenCounters[string] = {};
+    for (const [key, { spent, reserved, untilMs }] of series) written[key] = [`${spent}`, `${reserved}`, finite(untilMs)];
+    counters[what] = written;
+  }
+  const { session } = state;
+  const written: WrittenState = {
+    counters,
+    nextStartMs: [...state.nextStartMs],
+    told: [...state.told].map(([key, { windowKey, belowFromMs }]) => [key, windowKey, finite(belowFromMs)]),
+    session:
+      session === undefined ? null : { ...session, downgraded: [...session.downgraded], graceCalls: [...session.graceCalls] },
+    droppedUntilMs: state.droppedUntilMs,
+  };
+  return JSON.stringify(written);
+}
+
+/** Reads what {@link stateToText} wrote. */
+export function stateFromText(text: string): ScopeState {
+  const { counters, nextStartMs, told, session, droppedUntilMs } = JSON.parse(text) as WrittenState;
+  return {
+    counters: new Map(Object.entries(counters).map(([what, series]) => [what, seriesFrom(series)])),
+    nextStartMs: new Map(nextStartMs),
+    told: new Map(
+      told.map(([key, windowKey, belowFromMs]): [string, Told] => [key, { windowKey, belowFromMs: belowFromMs ?? Infinity }]),
+    ),
+    session: session === null ? undefined : sessionFrom(session),
+    droppedUntilMs,
+  };
+}
+
+function seriesFrom(series: WrittenCounters[string]): Map<string, Counter> {
+  return new Map(
+    Object.entries(series).map(([key, [spent, reserved, untilMs]]) => [
+      key,
+      { spent: BigInt(spent), reserved: BigInt(reserved), untilMs: untilMs ?? Infinity },
+    ]),
+  );
+}
+
+function sessionFrom(written: NonNullable<WrittenState["session"]>): SessionState {
+  return {
+    downgraded: new Map(written.downgraded),
+    callsSinceDowngradeDue: written.callsSinceDowngradeDue,
+    lastStopReason: written.lastStopReason,
+    lastSettledChargeAtMs: written.lastSettledChargeAtMs,
+    graceCalls: new Map(written.graceCalls),
+  };
+}
+
+/** JSON has no word for "never". */
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}

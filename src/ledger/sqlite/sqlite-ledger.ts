@@ -1,0 +1,114 @@
+/**
+ * Owns the ledger in one SQLite file, as the event loop sees it: two threads, one that writes and one that reads.
+ * Does not own what they do (writer.ts, reader.ts) or the rules (core/decisions).
+ * Invariant: nothing here waits for a lock, a disk or a long query.
+ */
+import { resolve } from "node:path";
+import type { ScopeState } from "../../core/decisions/counters.ts";
+import type { Alert } from "../../core/decisions/alerts.ts";
+import type { OpenCall, Operation } from "../../core/decisions/operations.ts";
+import { assertOperation } from "../check-operation.ts";
+import type { CallRecord, CallsQuery, Ledger, Owner, ReportGroup, ReportQuery, ResultOf, VirtualKey } from "../ledger.ts";
+import type { Query, ThreadData, Work } from "./messages.ts";
+import { Thread } from "./thread.ts";
+
+/** How a ledger file is opened. */
+export interface OpenSqliteLedgerInput {
+  /** The file; it and its folder are created if they are missing. */
+  path: string;
+  /** A whole number that the jitter of lock retries starts from. @defaultValue the process id: different in every process */
+  seed?: number;
+  /** How long a caller is kept waiting while another process holds the lock, in milliseconds. @defaultValue 5,000: as long as clients wait before they try again */
+  lockWaitMs?: number;
+  /** The most pages of 4,096 bytes the file may grow to. @defaultValue SQLite's own limit, far above any disk */
+  pagesMax?: number;
+}
+
+/**
+ * Opens a ledger file.
+ *
+ * @throws {@link LedgerUnusableError} if it is damaged, no ledger, from a newer version, or cannot be created there;
+ * {@link LedgerUnavailableError} if another program holds its lock.
+ */
+export async function openSqliteLedger(input: OpenSqliteLedgerInput): Promise<Ledger> {
+  const { path, seed = process.pid, lockWaitMs = 5_000, pagesMax } = input;
+  const data: ThreadData = { path: resolve(path), pagesMax, seed, lockWaitMs };
+  const writer = new Thread<Work>(threadFile("writer"), data);
+  const reader = new Thread<Query>(threadFile("reader"), data);
+  await writer.start();
+  try {
+    await reader.start();
+  } catch (error) {
+    await writer.close();
+    throw error;
+  }
+  return new SqliteLedger(writer, reader);
+}
+
+/** The thread's file beside this one: TypeScript when run from the sources, JavaScript when built. */
+function threadFile(name: "writer" | "reader"): URL {
+  return new URL(import.meta.url.endsWith(".ts") ? `./${name}.ts` : `./${name}.js`, import.meta.url);
+}
+
+class SqliteLedger implements Ledger {
+  readonly #writer: Thread<Work>;
+  readonly #reader: Thread<Query>;
+
+  constructor(writer: Thread<Work>, reader: Thread<Query>) {
+    this.#writer = writer;
+    this.#reader = reader;
+  }
+
+  async apply<const O extends Operation>(operations: readonly O[]): Promise<ResultOf<O>[]> {
+    for (const operation of operations) assertOperation(operation);
+    return (await this.#writer.ask({ kind: "apply", operations })) as ResultOf<O>[];
+  }
+  async configure(rules: Parameters<Ledger["configure"]>[0]): Promise<void> {
+    await this.#writer.ask({ kind: "configure", rules });
+  }
+
+  async beat(owner: Owner): Promise<void> {
+    await this.#writer.ask({ kind: "beat", owner });
+  }
+  async owners(): Promise<Owner[]> {
+    return (await this.#reader.ask({ kind: "owners" })) as Owner[];
+  }
+  async removeOwner(ownerId: string): Promise<void> {
+    await this.#writer.ask({ kind: "removeOwner", ownerId });
+  }
+  async openCalls(ownerId?: string): Promise<OpenCall[]> {
+    return (await this.#reader.ask({ kind: "openCalls", ownerId })) as OpenCall[];
+  }
+
+  async calls(query: CallsQuery): Promise<CallRecord[]> {
+    return (await this.#reader.ask({ kind: "calls", query })) as CallRecord[];
+  }
+  async report(query: ReportQuery): Promise<ReportGroup[]> {
+    return (await this.#reader.ask({ kind: "report", query })) as ReportGroup[];
+  }
+  async scopeStates(): Promise<Map<string, ScopeState>> {
+    return (await this.#reader.ask({ kind: "scopeStates" })) as Map<string, ScopeState>;
+  }
+  async alerts({ limit }: { limit: number }): Promise<Alert[]> {
+    return (await this.#reader.ask({ kind: "alerts", limit })) as Alert[];
+  }
+
+  async createKey(key: VirtualKey): Promise<void> {
+    await this.#writer.ask({ kind: "createKey", key });
+  }
+  async keys(): Promise<VirtualKey[]> {
+    return (await this.#reader.ask({ kind: "keys" })) as VirtualKey[];
+  }
+  async revokeKey({ keyId, atMs }: { keyId: string; atMs: number }): Promise<boolean> {
+    return (await this.#writer.ask({ kind: "revokeKey", keyId, atMs })) as boolean;
+  }
+
+  async revision(): Promise<number> {
+    return (await this.#writer.ask({ kind: "revision" })) as number;
+  }
+
+  async close(): Promise<void> {
+    await this.#reader.close();
+    await this.#writer.close();
+  }
+}

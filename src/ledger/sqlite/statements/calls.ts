@@ -1,0 +1,186 @@
+/** The statements over `calls`: one row per call that is over, for reports, lists and what a second ending must agree with. */
+import type { Database } from "better-sqlite3";
+import type { EndedCall } from "../../../core/decisions/operations.ts";
+import type { Scopes } from "../../../core/limits/limit.ts";
+import type { TokenParts } from "../../../core/usage/usage.ts";
+import type { CallsQuery } from "../../ledger.ts";
+import { assertCheck, checkHashOf } from "../rows.ts";
+
+/** A call that is over, as its row holds it. */
+export interface CallRow {
+  position: number;
+  callId: string;
+  status: EndedCall["status"] | "denied";
+  startedAtMs: number;
+  /** The entry that says how it ended; a denied one ends with the entry it begins with. */
+  endSeq: number;
+  scopes: Scopes;
+  reported: { user: string; tags: Readonly<Record<string, string>> };
+  model: string;
+  costNanoUsd: bigint | undefined;
+  tokens: TokenParts;
+  /** What an expired call was counted with, while a settlement may still replace it. */
+  counted: string | undefined;
+}
+
+type Columns = Record<string, string | bigint | number | null>;
+type StoredRow = Record<string, string | bigint | null> & { check_hash: Buffer };
+
+const NAMES = [
+  "position",
+  "call_id",
+  "status",
+  "started_at_ms",
+  "end_seq",
+  "project",
+  "agent",
+  "session",
+  "parent_sessions",
+  "user",
+  "key",
+  "task",
+  "tags",
+  "reported_user",
+  "reported_tags",
+  "model",
+  "cost_nano_usd",
+  "uncached_input_tokens",
+  "cache_read_tokens",
+  "cache_write_5m_tokens",
+  "cache_write_1h_tokens",
+  "output_tokens",
+  "reasoning_output_tokens",
+  "counted",
+] as const;
+
+function toColumns({ scopes, reported, tokens, ...row }: CallRow): Columns {
+  return {
+    position: row.position,
+    call_id: row.callId,
+    status: row.status,
+    started_at_ms: row.startedAtMs,
+    end_seq: row.endSeq,
+    project: scopes.project,
+    agent: scopes.agent,
+    session: scopes.session,
+    parent_sessions: JSON.stringify(scopes.parentSessions),
+    user: scopes.user,
+    key: scopes.key,
+    task: scopes.task,
+    tags: JSON.stringify(scopes.tags),
+    reported_user: reported.user,
+    reported_tags: JSON.stringify(reported.tags),
+    model: row.model,
+    cost_nano_usd: row.costNanoUsd ?? null,
+    uncached_input_tokens: tokens.uncachedInputTokens,
+    cache_read_tokens: tokens.cacheReadTokens,
+    cache_write_5m_tokens: tokens.cacheWrite5mTokens,
+    cache_write_1h_tokens: tokens.cacheWrite1hTokens,
+    output_tokens: tokens.outputTokens,
+    reasoning_output_tokens: tokens.reasoningOutputTokens,
+    counted: row.counted ?? null,
+  };
+}
+
+/** Reads a row, checked. */
+function fromRow(row: StoredRow): CallRow {
+  assertCheck(
+    "calls",
+    String(row["call_id"]),
+    NAMES.map((name) => row[name]),
+    row.check_hash,
+  );
+  const text = (name: (typeof NAMES)[number]): string => String(row[name]);
+  const count = (name: (typeof NAMES)[number]): number => Number(row[name]);
+  const cost = row["cost_nano_usd"];
+  return {
+    position: count("position"),
+    callId: text("call_id"),
+    status: text("status") as CallRow["status"],
+    startedAtMs: count("started_at_ms"),
+    endSeq: count("end_seq"),
+    scopes: {
+      project: text("project"),
+      agent: text("agent"),
+      session: text("session"),
+      parentSessions: JSON.parse(text("parent_sessions")) as string[],
+      user: text("user"),
+      key: text("key"),
+      task: text("task"),
+      tags: JSON.parse(text("tags")) as Record<string, string>,
+    },
+    reported: { user: text("reported_user"), tags: JSON.parse(text("reported_tags")) as Record<string, string> },
+    model: text("model"),
+    costNanoUsd: typeof cost === "bigint" ? cost : undefined,
+    tokens: {
+      uncachedInputTokens: count("uncached_input_tokens"),
+      cacheReadTokens: count("cache_read_tokens"),
+      cacheWrite5mTokens: count("cache_write_5m_tokens"),
+      cacheWrite1hTokens: count("cache_write_1h_tokens"),
+      outputTokens: count("output_tokens"),
+      reasoningOutputTokens: count("reasoning_output_tokens"),
+    },
+    counted: typeof row["counted"] === "string" ? row["counted"] : undefined,
+  };
+}
+
+const COLUMNS = `${NAMES.join(", ")}, check_hash`;
+
+export function prepareWriteCall(db: Database): (row: CallRow) => void {
+  const statement = db.prepare(`
+    insert into calls (${COLUMNS}) values (${NAMES.map(() => "?").join(", ")}, ?)
+    on conflict (position) do update set
+      status = excluded.status,
+      end_seq = excluded.end_seq,
+      cost_nano_usd = excluded.cost_nano_usd,
+      uncached_input_tokens = excluded.uncached_input_tokens,
+      cache_read_tokens = excluded.cache_read_tokens,
+      cache_write_5m_tokens = excluded.cache_write_5m_tokens,
+      cache_write_1h_tokens = excluded.cache_write_1h_tokens,
+      output_tokens = excluded.output_tokens,
+      reasoning_output_tokens = excluded.reasoning_output_tokens,
+      counted = excluded.counted,
+      check_hash = excluded.check_hash
+  `);
+  return (row) => {
+    const columns = toColumns(row);
+    const values = NAMES.map((name) => columns[name]);
+    statement.run(...values, checkHashOf("calls", values));
+  };
+}
+
+export function prepareReadCall(db: Database): (callId: string) => CallRow | undefined {
+  const statement = db.prepare<[string], StoredRow>(`select ${COLUMNS} from calls where call_id = ?`);
+  return (callId) => {
+    const row = statement.get(callId);
+    return row === undefined ? undefined : fromRow(row);
+  };
+}
+
+/** Calls that are over, newest first. */
+export function prepareReadCalls(db: Database): (query: CallsQuery) => CallRow[] {
+  const byCall = db.prepare<[string, number, number], StoredRow>(`
+    select ${COLUMNS} from calls where call_id = ? and position < ? order by position desc limit ?
+  `);
+  const bySession = db.prepare<[string, number, number], StoredRow>(`
+    select ${COLUMNS} from calls where session = ? and position < ? order by position desc limit ?
+  `);
+  const all = db.prepare<[number, number], StoredRow>(`
+    select ${COLUMNS} from calls where position < ? order by position desc limit ?
+  `);
+  return ({ limit, callId, session, before = Number.MAX_SAFE_INTEGER }) => {
+    if (callId !== undefined) return byCall.all(callId, before, limit).map(fromRow);
+    if (session !== undefined) return bySession.all(session, before, limit).map(fromRow);
+    return all.all(before, limit).map(fromRow);
+  };
+}
+
+/** Calls that still count, reserved from an instant on; in no order. */
+export function prepareIterateCounted(db: Database): (fromMs: number) => IterableIterator<CallRow> {
+  const statement = db.prepare<[number], StoredRow>(`
+    select ${COLUMNS} from calls where started_at_ms >= ? and status in ('settled', 'expired')
+  `);
+  return function* counted(fromMs) {
+    for (const row of statement.iterate(fromMs)) yield fromRow(row);
+  };
+}

@@ -1,0 +1,69 @@
+/** The statements over `counters` and `past_counters`. */
+import type { Database } from "better-sqlite3";
+import type { DroppedCounter, ScopeState } from "../../../core/decisions/counters.ts";
+import { assertCheck, checkHashOf, stateFromText, stateToText } from "../rows.ts";
+
+export function prepareReadScope(db: Database): (scopeKey: string) => ScopeState | undefined {
+  const statement = db.prepare<[string], { state: string; check_hash: Buffer }>(`
+    select state, check_hash from counters where scope_key = ?
+  `);
+  return (scopeKey) => {
+    const row = statement.get(scopeKey);
+    if (row === undefined) return undefined;
+    assertCheck("counters", scopeKey, [scopeKey, row.state], row.check_hash);
+    return stateFromText(row.state);
+  };
+}
+
+/** Every scope value with at least one counter of the given series. */
+export function prepareReadScopes(db: Database): (whats: ReadonlySet<string>) => Map<string, ScopeState> {
+  const statement = db.prepare<[], { scope_key: string; state: string; check_hash: Buffer }>(`
+    select scope_key, state, check_hash from counters order by scope_key
+  `);
+  return (whats) => {
+    const states = new Map<string, ScopeState>();
+    for (const { scope_key, state: text, check_hash } of statement.iterate()) {
+      assertCheck("counters", scope_key, [scope_key, text], check_hash);
+      const state = stateFromText(text);
+      if ([...state.counters.keys()].some((what) => whats.has(what))) states.set(scope_key, state);
+    }
+    return states;
+  };
+}
+
+export function prepareWriteScope(db: Database): (scopeKey: string, state: ScopeState) => void {
+  const statement = db.prepare(`
+    insert into counters (scope_key, state, check_hash) values (?, ?, ?)
+    on conflict (scope_key) do update set state = excluded.state, check_hash = excluded.check_hash
+  `);
+  return (scopeKey, state) => {
+    const text = stateToText(state);
+    statement.run(scopeKey, text, checkHashOf("counters", [scopeKey, text]));
+  };
+}
+
+export function prepareWritePastCounter(db: Database): (scopeKey: string, counter: DroppedCounter) => void {
+  const statement = db.prepare(`
+    insert into past_counters (scope_key, what, window_key, until_ms, spent, check_hash) values (?, ?, ?, ?, ?, ?)
+  `);
+  return (scopeKey, { what, windowKey, untilMs, spent }) => {
+    const check = checkHashOf("past_counters", [scopeKey, what, windowKey, untilMs, spent]);
+    statement.run(scopeKey, what, windowKey, untilMs, `${spent}`, check);
+  };
+}
+
+/** Takes the counters of a scope value whose windows end after an instant out of the past ones. */
+export function prepareTakePastCounters(db: Database): (scopeKey: string, endsAfterMs: number) => DroppedCounter[] {
+  const statement = db.prepare<
+    [string, number],
+    { what: string; window_key: string; until_ms: bigint; spent: string; check_hash: Buffer }
+  >(`
+    delete from past_counters where scope_key = ? and until_ms > ?
+    returning what, window_key, until_ms, spent, check_hash
+  `);
+  return (scopeKey, endsAfterMs) =>
+    statement.all(scopeKey, endsAfterMs).map(({ what, window_key: windowKey, until_ms, spent, check_hash }) => {
+      assertCheck("past_counters", `${scopeKey} ${what} ${windowKey}`, [scopeKey, what, windowKey, until_ms, spent], check_hash);
+      return { what, windowKey, untilMs: Number(until_ms), spent: BigInt(spent) };
+    });
+}

@@ -1,0 +1,105 @@
+/** The statements over `entries`. There is none that changes or removes one. */
+import type { Database } from "better-sqlite3";
+import type { EntryBody, NewEntry } from "../../../core/decisions/operations.ts";
+import { toNanoUsd } from "../../../core/money/money.ts";
+import { fromJson } from "../../json.ts";
+import { FIRST_HASH } from "../rows.ts";
+
+/** An entry as its columns hold it. */
+export interface EntryRow {
+  seq: number;
+  kind: NewEntry["kind"];
+  callId: string;
+  atMs: number;
+  costNanoUsd: bigint | undefined;
+  charges: string;
+  body: string;
+  hash: Uint8Array;
+}
+
+/** Where the chain ends. */
+export interface ChainHead {
+  seq: number;
+  hash: Uint8Array;
+}
+
+export function prepareInsertEntry(db: Database): (row: EntryRow) => void {
+  const statement = db.prepare(`
+    insert into entries (seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash)
+    values (?, ?, ?, ?, ?, ?, ?, ?)
+  `);
+  return ({ seq, kind, callId, atMs, costNanoUsd, charges, body, hash }) => {
+    statement.run(seq, kind, callId, atMs, costNanoUsd ?? null, charges, body, hash);
+  };
+}
+
+export function prepareReadHead(db: Database): () => ChainHead {
+  const statement = db.prepare<[], { seq: bigint; hash: Buffer }>(`select seq, hash from entries order by seq desc limit 1`);
+  return () => {
+    const row = statement.get();
+    return row === undefined ? { seq: 0, hash: FIRST_HASH } : { seq: Number(row.seq), hash: row.hash };
+  };
+}
+
+/** What an entry said, by its number. */
+export interface KeptEntry {
+  atMs: number;
+  costNanoUsd: ReturnType<typeof toNanoUsd> | undefined;
+  charges: string;
+  body: EntryBody;
+}
+
+/** @throws RangeError if there is no such entry: calls only name entries that were written with them. */
+export function prepareReadEntry(db: Database): (seq: number) => KeptEntry {
+  const statement = db.prepare<[number], { at_ms: bigint; cost_nano_usd: bigint | null; charges: string; body: string }>(`
+    select at_ms, cost_nano_usd, charges, body from entries where seq = ?
+  `);
+  return (seq) => {
+    const row = statement.get(seq);
+    if (row === undefined) throw new RangeError(`entry ${seq} is missing; run \`purser verify\``);
+    return {
+      atMs: Number(row.at_ms),
+      costNanoUsd: row.cost_nano_usd === null ? undefined : toNanoUsd(row.cost_nano_usd),
+      charges: row.charges,
+      body: fromJson(row.body) as EntryBody,
+    };
+  };
+}
+
+/** The newest alerts' bodies, newest first. */
+export function prepareReadAlerts(db: Database): (limit: number) => EntryBody[] {
+  const statement = db.prepare<[number], { body: string }>(`
+    select body from entries where kind = 'alert' order by seq desc limit ?
+  `);
+  return (limit) => statement.all(limit).map(({ body }) => fromJson(body) as EntryBody);
+}
+
+/** Entries from one number on, as they are stored; for checking the chain. */
+export function prepareReadTail(db: Database): (fromSeq: number) => EntryRow[] {
+  const statement = db.prepare<
+    [number],
+    {
+      seq: bigint;
+      kind: string;
+      call_id: string;
+      at_ms: bigint;
+      cost_nano_usd: bigint | null;
+      charges: string;
+      body: string;
+      hash: Buffer;
+    }
+  >(`
+    select seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash from entries where seq >= ? order by seq
+  `);
+  return (fromSeq) =>
+    statement.all(fromSeq).map((row) => ({
+      seq: Number(row.seq),
+      kind: row.kind as NewEntry["kind"],
+      callId: row.call_id,
+      atMs: Number(row.at_ms),
+      costNanoUsd: row.cost_nano_usd ?? undefined,
+      charges: row.charges,
+      body: row.body,
+      hash: row.hash,
+    }));
+}

@@ -1,0 +1,96 @@
+/** The statements over `open_calls`: what is not ended yet. What never changes about a call is read from its first entry. */
+import type { Database } from "better-sqlite3";
+import type { OpenCall } from "../../../core/decisions/operations.ts";
+import { toNanoUsd } from "../../../core/money/money.ts";
+import { assertCheck, chargesFromText, chargesToText, checkHashOf } from "../rows.ts";
+import { prepareReadEntry } from "./entries.ts";
+
+interface OpenCallRow {
+  call_id: string;
+  owner_id: string;
+  position: bigint;
+  usd_bound: bigint | null;
+  input_tokens_bound: bigint;
+  output_tokens_bound: bigint;
+  charges: string;
+  check_hash: Buffer;
+}
+
+/** An open call and the number of the entry it began with. */
+export interface PlacedOpenCall {
+  position: number;
+  open: OpenCall;
+}
+
+const COLUMNS = `call_id, owner_id, position, usd_bound, input_tokens_bound, output_tokens_bound, charges, check_hash`;
+
+export function prepareReadOpenCall(db: Database): (callId: string) => PlacedOpenCall | undefined {
+  const statement = db.prepare<[string], OpenCallRow>(`select ${COLUMNS} from open_calls where call_id = ?`);
+  const fromRow = prepareFromRow(db);
+  return (callId) => {
+    const row = statement.get(callId);
+    return row === undefined ? undefined : fromRow(row);
+  };
+}
+
+/** In the order they were admitted. */
+export function prepareReadOpenCalls(db: Database): (ownerId?: string) => PlacedOpenCall[] {
+  const all = db.prepare<[], OpenCallRow>(`select ${COLUMNS} from open_calls order by position`);
+  const owned = db.prepare<[string], OpenCallRow>(`select ${COLUMNS} from open_calls where owner_id = ? order by position`);
+  const fromRow = prepareFromRow(db);
+  return (ownerId) => (ownerId === undefined ? all.all() : owned.all(ownerId)).map(fromRow);
+}
+
+function prepareFromRow(db: Database): (row: OpenCallRow) => PlacedOpenCall {
+  const readEntry = prepareReadEntry(db);
+  return (row) => {
+    assertCheck("open_calls", row.call_id, columnsOf(row), row.check_hash);
+    const { body } = readEntry(Number(row.position));
+    if (body.kind !== "reserved") throw new TypeError(`open call ${row.call_id}: entry ${row.position} is ${body.kind}`);
+    const open = {
+      ...body.open,
+      charges: chargesFromText(row.charges),
+      usdBound: row.usd_bound === null ? undefined : toNanoUsd(row.usd_bound),
+      inputTokensBound: Number(row.input_tokens_bound),
+      outputTokensBound: Number(row.output_tokens_bound),
+    };
+    return { position: Number(row.position), open };
+  };
+}
+
+function columnsOf(row: Omit<OpenCallRow, "check_hash">): (string | bigint | null)[] {
+  const { call_id, owner_id, position, usd_bound, input_tokens_bound, output_tokens_bound, charges } = row;
+  return [call_id, owner_id, position, usd_bound, input_tokens_bound, output_tokens_bound, charges];
+}
+
+export function prepareWriteOpenCall(db: Database): (call: PlacedOpenCall) => void {
+  const statement = db.prepare(`
+    insert into open_calls (${COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)
+    on conflict (call_id) do update set
+      usd_bound = excluded.usd_bound,
+      input_tokens_bound = excluded.input_tokens_bound,
+      output_tokens_bound = excluded.output_tokens_bound,
+      charges = excluded.charges,
+      check_hash = excluded.check_hash
+  `);
+  return ({ position, open }) => {
+    const { callId, ownerId, usdBound, inputTokensBound, outputTokensBound } = open;
+    const columns = [
+      callId,
+      ownerId,
+      position,
+      usdBound ?? null,
+      inputTokensBound,
+      outputTokensBound,
+      chargesToText(open.charges),
+    ];
+    statement.run(...columns, checkHashOf("open_calls", columns));
+  };
+}
+
+export function prepareDeleteOpenCall(db: Database): (callId: string) => void {
+  const statement = db.prepare(`delete from open_calls where call_id = ?`);
+  return (callId) => {
+    statement.run(callId);
+  };
+}

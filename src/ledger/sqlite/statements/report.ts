@@ -1,0 +1,89 @@
+/** The statement behind reports: sums of the calls that are over, by any labels. Its variants are closed: one expression per label. */
+import type { Database } from "better-sqlite3";
+import { toNanoUsd } from "../../../core/money/money.ts";
+import { NO_TOKENS, type TokenParts } from "../../../core/usage/usage.ts";
+import type { ReportDimension, ReportGroup, ReportQuery } from "../../ledger.ts";
+
+/** Sums of nano-dollars are taken in two parts, whole dollars and the rest: a plain sum ends at 9.2 thousand million dollars. */
+const SUMS = `
+  coalesce(sum(status <> 'denied'), 0) as calls,
+  coalesce(sum(status = 'denied'), 0) as denied,
+  coalesce(sum(cost_nano_usd / 1000000000), 0) as whole_usd,
+  coalesce(sum(cost_nano_usd % 1000000000), 0) as rest_nano_usd,
+  coalesce(sum(uncached_input_tokens), 0) as uncached_input_tokens,
+  coalesce(sum(cache_read_tokens), 0) as cache_read_tokens,
+  coalesce(sum(cache_write_5m_tokens), 0) as cache_write_5m_tokens,
+  coalesce(sum(cache_write_1h_tokens), 0) as cache_write_1h_tokens,
+  coalesce(sum(output_tokens), 0) as output_tokens,
+  coalesce(sum(reasoning_output_tokens), 0) as reasoning_output_tokens`;
+
+/** The expression that a label is grouped by. A tag's name is a parameter, never part of the text. */
+function expressionOf(dimension: ReportDimension): string {
+  switch (dimension) {
+    case "project":
+    case "agent":
+    case "session":
+    case "key":
+    case "task":
+    case "model":
+      return dimension;
+    case "user":
+      return "reported_user";
+    default:
+      return "coalesce((select value from json_each(calls.reported_tags) where json_each.key = ?), 'default')";
+  }
+}
+
+type SumRow = Record<string, bigint | string>;
+
+/** In no order. */
+export function prepareReadReport(db: Database): (query: ReportQuery) => ReportGroup[] {
+  return ({ fromMs, toMs, by }) => {
+    const labels = by.map((dimension, index) => `${expressionOf(dimension)} as label_${index}`);
+    const groupBy = by.length === 0 ? "" : `group by ${by.map((_dimension, index) => index + 1).join(", ")}`;
+    const statement = db.prepare<unknown[], SumRow>(`
+      select ${[...labels, SUMS].join(", ")} from calls where started_at_ms >= ? and started_at_ms < ? ${groupBy}
+    `);
+    const tags = by.filter((dimension) => dimension.startsWith("tag:")).map((dimension) => dimension.slice("tag:".length));
+    const groups = statement.all(...tags, sqlInstant(fromMs), sqlInstant(toMs)).map((row) => groupOf(by, row));
+    return groups.filter(({ calls, denied }) => calls + denied > 0);
+  };
+}
+
+/** `Infinity` is no SQL number. */
+function sqlInstant(atMs: number): number {
+  return Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, atMs));
+}
+
+function groupOf(by: readonly ReportDimension[], row: SumRow): ReportGroup {
+  const count = (name: string): number => Number(row[name]);
+  return {
+    key: Object.fromEntries(by.map((dimension, index) => [dimension, String(row[`label_${index}`])])),
+    calls: count("calls"),
+    denied: count("denied"),
+    costNanoUsd: toNanoUsd(BigInt(row["whole_usd"] ?? 0) * 1_000_000_000n + BigInt(row["rest_nano_usd"] ?? 0)),
+    tokens: {
+      uncachedInputTokens: count("uncached_input_tokens"),
+      cacheReadTokens: count("cache_read_tokens"),
+      cacheWrite5mTokens: count("cache_write_5m_tokens"),
+      cacheWrite1hTokens: count("cache_write_1h_tokens"),
+      outputTokens: count("output_tokens"),
+      reasoningOutputTokens: count("reasoning_output_tokens"),
+    },
+  };
+}
+
+/** Adds up groups that have the same labels. */
+export function addGroups(groups: readonly ReportGroup[], by: readonly ReportDimension[]): ReportGroup[] {
+  const sums = new Map<string, ReportGroup>();
+  for (const group of groups) {
+    const id = JSON.stringify(by.map((dimension) => group.key[dimension]));
+    const sum = sums.get(id) ?? { key: group.key, calls: 0, denied: 0, costNanoUsd: toNanoUsd(0n), tokens: { ...NO_TOKENS } };
+    sums.set(id, sum);
+    sum.calls += group.calls;
+    sum.denied += group.denied;
+    sum.costNanoUsd = toNanoUsd(sum.costNanoUsd + group.costNanoUsd);
+    for (const part of Object.keys(NO_TOKENS) as (keyof TokenParts)[]) sum.tokens[part] += group.tokens[part];
+  }
+  return [...sums.values()];
+}

@@ -1,0 +1,141 @@
+/**
+ * Owns one thread of the ledger as seen from the outside: what is asked in one turn of the event loop goes over in one message,
+ * and every question is answered, also if the thread dies.
+ */
+import { Worker } from "node:worker_threads";
+import { LedgerUnavailableError } from "../ledger.ts";
+import { readError, type Answer, type FromThread, type ThreadData, type ToThread } from "./messages.ts";
+
+interface Pending {
+  resolve: (value: unknown) => void;
+  reject: (error: Error) => void;
+}
+
+/** Messages on their way at once: one is worked on, the next is there when it is done, and everything else gathers in a third. */
+const MESSAGES_IN_FLIGHT_MAX = 2;
+
+export class Thread<Of> {
+  readonly #file: URL;
+  readonly #data: ThreadData;
+  readonly #pending = new Map<number, Pending>();
+  /** Unanswered questions per message in flight, oldest first. */
+  readonly #inFlight: Set<number>[] = [];
+  #gathered: { id: number; what: Of }[] = [];
+  #isSendingSoon = false;
+  #worker: Worker | undefined;
+  #starting: Promise<Worker> | undefined;
+  #closed: Promise<void> | undefined;
+  #lastId = 0;
+
+  /** @param file the thread's own file. */
+  constructor(file: URL, data: ThreadData) {
+    this.#file = file;
+    this.#data = data;
+  }
+
+  /** Starts the thread. @throws the error that kept it from opening the file. */
+  async start(): Promise<void> {
+    await this.#running();
+  }
+
+  /** Asks one thing. A thread that died is started again by the next question. */
+  async ask(what: Of): Promise<unknown> {
+    if (this.#closed !== undefined) throw new LedgerUnavailableError(`ledger ${this.#data.path} is closed`);
+    if (this.#worker === undefined) await this.#running();
+    return new Promise((resolve, reject) => {
+      const id = (this.#lastId += 1);
+      this.#pending.set(id, { resolve, reject });
+      this.#gathered.push({ id, what });
+      this.#sendSoon();
+    });
+  }
+
+  /** Ends the thread once everything asked before is answered. */
+  async close(): Promise<void> {
+    this.#closed ??= this.#end();
+    await this.#closed;
+  }
+
+  async #end(): Promise<void> {
+    await this.#starting?.catch(() => undefined);
+    const worker = this.#worker;
+    if (worker === undefined) return;
+    this.#send(true);
+    const hasExited = new Promise<void>((resolve) => {
+      worker.once("exit", () => resolve());
+    });
+    worker.postMessage({ kind: "close" } satisfies ToThread<Of>, []);
+    await hasExited;
+  }
+
+  #running(): Promise<Worker> {
+    this.#starting ??= this.#startWorker().finally(() => {
+      this.#starting = undefined;
+    });
+    return this.#starting;
+  }
+
+  async #startWorker(): Promise<Worker> {
+    const worker = new Worker(this.#file, { workerData: this.#data });
+    await new Promise<void>((resolve, reject) => {
+      let failure = new Error("the ledger's thread ended before it was ready");
+      worker.on("message", (message: FromThread) => {
+        if (message.kind === "ready") resolve();
+        if (message.kind === "failed") failure = readError(message.error);
+        if (message.kind === "done") this.#settle(message.answers);
+      });
+      worker.on("error", (error: Error) => {
+        failure = error;
+      });
+      worker.on("exit", () => {
+        reject(failure);
+        this.#fail(failure);
+      });
+    });
+    this.#worker = worker;
+    return worker;
+  }
+
+  #settle(answers: readonly Answer[]): void {
+    for (const answer of answers) {
+      const pending = this.#pending.get(answer.id);
+      this.#pending.delete(answer.id);
+      for (const ids of this.#inFlight) ids.delete(answer.id);
+      if (answer.isOk) pending?.resolve(answer.value);
+      else pending?.reject(readError(answer.error));
+    }
+    while (this.#inFlight[0]?.size === 0) this.#inFlight.shift();
+    if (this.#gathered.length > 0) this.#sendSoon();
+  }
+
+  /** The thread is gone: whether what it was working on happened is unknown. */
+  #fail(cause: Error): void {
+    this.#worker = undefined;
+    this.#inFlight.length = 0;
+    this.#gathered = [];
+    const lost = [...this.#pending.values()];
+    this.#pending.clear();
+    const error = new LedgerUnavailableError(`ledger ${this.#data.path}: its thread ended: ${cause.message}`, { cause });
+    for (const { reject } of lost) reject(error);
+  }
+
+  /** At the end of this turn of the event loop, so that everything it asks for goes over together. */
+  #sendSoon(): void {
+    if (this.#isSendingSoon) return;
+    this.#isSendingSoon = true;
+    setImmediate(() => {
+      this.#isSendingSoon = false;
+      this.#send(false);
+    });
+  }
+
+  #send(isLast: boolean): void {
+    const worker = this.#worker;
+    if (worker === undefined || this.#gathered.length === 0) return;
+    if (!isLast && this.#inFlight.length >= MESSAGES_IN_FLIGHT_MAX) return;
+    const asked = this.#gathered;
+    this.#gathered = [];
+    this.#inFlight.push(new Set(asked.map(({ id }) => id)));
+    worker.postMessage({ kind: "do", asked } satisfies ToThread<Of>, []);
+  }
+}
