@@ -60,6 +60,11 @@ const CASES: readonly (readonly [name: string, marked: string, told: string])[] 
   ["an upstream with a fragment", "upstreams: { openai: ▸'https://x/#a' }\n", "without user, query or fragment"],
   ["an upstream with /v1", "upstreams: { openai: ▸https://x/v1/ }\n", "allowed: the address without /v1"],
   [
+    "Purser itself as upstream",
+    "upstreams: { anthropic: ▸http://localhost:4141 }\n",
+    "allowed: the provider's address, not Purser's own",
+  ],
+  [
     "an unknown upstream",
     "upstreams: { ▸gemini: https://x }\n",
     'upstreams.gemini: found the unknown key "gemini"; allowed: anthropic, openai',

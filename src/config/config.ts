@@ -21,7 +21,7 @@ import { readPrices } from "./prices-reader.ts";
 import type { ConfigProblem, ConfigWarning } from "./problems.ts";
 import { Problems } from "./problems.ts";
 import type { ServerSettings, Upstreams } from "./settings-reader.ts";
-import { readDowngrade, readServer, readUpstreams } from "./settings-reader.ts";
+import { checkNoLoop, readDowngrade, readServer, readUpstreams } from "./settings-reader.ts";
 import { DEFAULT_LIMITS } from "./template.ts";
 import { addWarnings } from "./warnings.ts";
 
@@ -139,6 +139,7 @@ function readSettings(fields: ConfigFields, { env, fileName, knownPrices }: Read
     ledger: readLedger(env, problems),
     logLevel: readLogLevel(env, problems),
   };
+  checkNoLoop(settings.upstreams, settings.server, { upstreams: fields.get("upstreams")?.value }, problems);
   const config = { ...settings, version: versionOf(settings) };
   addWarnings(config, { limits, fields, fileName, knownPrices }, problems);
   return config;

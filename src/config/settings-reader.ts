@@ -9,6 +9,9 @@ import type { Fields } from "./fields.ts";
 import type { Problems } from "./problems.ts";
 import { quote } from "./problems.ts";
 
+/** Names and addresses that only this machine can reach. */
+export const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|::1|\[::1\])$/;
+
 /** Where calls are sent on to: an address without a slash at its end. */
 export interface Upstreams {
   anthropic: string;
@@ -125,6 +128,22 @@ function readNumber(
 function readPassthrough(fields: ServerFields, problems: Problems): ServerSettings["passthroughKeys"] {
   const node = fields.get("passthroughKeys")?.value;
   return (node === undefined ? undefined : readChoice(node, PASSTHROUGH_CHOICES, problems)) ?? SERVER_DEFAULT.passthroughKeys;
+}
+
+/** Notes an upstream that is Purser's own address: every call would go round until nothing is left. */
+export function checkNoLoop(
+  upstreams: Upstreams,
+  server: ServerSettings,
+  places: { upstreams: ConfigNode | undefined },
+  problems: Problems,
+): void {
+  for (const name of UPSTREAM_KEYS) {
+    const { hostname, port } = new URL(upstreams[name]);
+    const isOwnHost = LOOPBACK.test(hostname) || hostname === server.host;
+    if (!isOwnHost || Number(port) !== server.port || server.port === 0) continue;
+    const entry = places.upstreams?.kind === "map" ? places.upstreams.entries.find(({ key }) => key === name) : undefined;
+    if (entry !== undefined) problems.add(entry.value.place, quote(upstreams[name]), "the provider's address, not Purser's own");
+  }
 }
 
 /** Reads `models: { downgrade }`; a chain may have several steps, and never comes back to where it began. */

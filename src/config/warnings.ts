@@ -10,13 +10,13 @@ import { placeOf } from "./environment.ts";
 import type { PlacedLimit } from "./limit-reader.ts";
 import { PROVIDERS } from "./prices-reader.ts";
 import type { Place, Problems } from "./problems.ts";
+import { LOOPBACK } from "./settings-reader.ts";
 import { formatAmount } from "./threshold-reader.ts";
 
 /** Scopes that a virtual key binds: nothing the caller sends gets around them. */
 const BOUND_SCOPES = new Set<ScopeName>(["all", "project", "agent", "key"]);
 /** LangChain takes an answer with these words for a final one, whatever its status. */
 const FINAL_WORDS = /billing|quota|credit/;
-const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|::1|\[::1\])$/;
 
 /** Notes everything worth telling about a configuration. */
 export function addWarnings(config: Config, parts: ReadParts, problems: Problems): void {
