@@ -30,3 +30,47 @@ export function meterExchange(exchange: RecordedExchange): MeterReading {
   meter.end();
   return meter.reading();
 }
+
+/** One recorded event stream, as bytes. */
+export interface RecordedStream {
+  id: string;
+  bytes: Uint8Array;
+  /** Where its events end, in bytes, the last one being the end of the stream. */
+  eventEnds: number[];
+}
+
+/** All recorded Anthropic streams: those of pydantic-ai as they came, those of the AI SDK's fixtures written as events again. */
+export function readAnthropicStreams(): RecordedStream[] {
+  const whole = readAnthropicExchanges().filter(({ isStream }) => isStream);
+  const fixtures = readJsonLines<{ file: string; package: string; stream: boolean }>(dataPath("http-vercel-ai", "index.jsonl"));
+  const lines = fixtures.filter((fixture) => fixture.package === "anthropic" && fixture.stream);
+  return [
+    ...whole.map(({ exchange }) => toStream(exchange.id, exchange.response.body)),
+    ...lines.flatMap(({ file }) => readFixture(file)),
+  ];
+}
+
+/** Some fixtures hold the streams of several calls one behind the other: each begins after the stop of the one before. */
+function readFixture(file: string): RecordedStream[] {
+  const payloads = readFileSync(dataPath("http-vercel-ai", file), "utf8").split("\n");
+  const streams: string[][] = [[]];
+  for (const payload of payloads.filter((line) => line.trim() !== "")) {
+    const { type } = JSON.parse(payload) as { type: string };
+    const isNext = type === "message_start" && streams.at(-1)?.some((event) => event.startsWith("event: message_stop"));
+    if (isNext === true) streams.push([]);
+    streams.at(-1)?.push(`event: ${type}\ndata: ${payload}\n\n`);
+  }
+  const name = file.split("/").at(-1) ?? file;
+  return streams.map((events, index) => toStream(streams.length === 1 ? name : `${name} #${index + 1}`, events.join("")));
+}
+
+function toStream(id: string, text: string): RecordedStream {
+  const bytes = new TextEncoder().encode(text);
+  const eventEnds: number[] = [];
+  let at = 0;
+  for (const event of text.split(/(?<=\r?\n\r?\n)/)) {
+    at += new TextEncoder().encode(event).length;
+    eventEnds.push(at);
+  }
+  return { id, bytes, eventEnds };
+}
