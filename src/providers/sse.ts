@@ -37,6 +37,8 @@ const BOM = [0xef, 0xbb, 0xbf] as const;
 const NAME_BYTES_MAX = 128;
 /** "event" is the longest field name that matters. */
 const FIELD_BYTES_MAX = 5;
+const DATA_FIELD = Uint8Array.from("data:", (letter) => letter.charCodeAt(0));
+const EVENT_FIELD = Uint8Array.from("event:", (letter) => letter.charCodeAt(0));
 
 /** Where in a line the next byte belongs: its field name, or the value of a field. */
 type Place = "field" | "data" | "event" | "ignored";
@@ -49,8 +51,9 @@ export class SseReader {
   #isAfterCr = false;
   #bomBytes = 0;
 
-  #name: string | undefined;
-  #nameBytes = "";
+  /** Kept as bytes: most names are never looked at. One byte more than a name may have tells one that is too long. */
+  readonly #name = new Uint8Array(NAME_BYTES_MAX + 1);
+  #nameBytes = 0;
   #dataLines = 0;
   #decision: "open" | "keep" | "drop" | "too long" = "open";
   #data = new Uint8Array(256);
@@ -116,6 +119,8 @@ export class SseReader {
       this.#place = "ignored";
       return start;
     }
+    const known = this.#field === "" ? this.#openKnownField(chunk, start) : start;
+    if (known > start) return known;
     for (let at = start; at < chunk.length; at += 1) {
       const byte = chunk[at] ?? 0;
       if (byte === LF || byte === CR) {
@@ -138,18 +143,24 @@ export class SseReader {
     return chunk.length;
   }
 
+  /** The two fields that matter, where their names lie whole in the chunk: a comparison instead of a byte at a time. */
+  #openKnownField(chunk: Uint8Array, at: number): number {
+    const isData = startsWith(chunk, at, DATA_FIELD);
+    if (!isData && !startsWith(chunk, at, EVENT_FIELD)) return at;
+    this.#field = isData ? "data" : "event";
+    this.#openValue();
+    return at + (isData ? DATA_FIELD.length : EVENT_FIELD.length);
+  }
+
   #skips(chunk: Uint8Array, at: number): boolean {
-    return this.#input.skipLines.some((line) => {
-      if (chunk.length - at < line.length) return false;
-      for (let index = 0; index < line.length; index += 1) if (chunk[at + index] !== line[index]) return false;
-      return true;
-    });
+    for (const line of this.#input.skipLines) if (startsWith(chunk, at, line)) return true;
+    return false;
   }
 
   #openValue(): void {
     this.#isAtValueStart = true;
     this.#place = this.#field === "data" || this.#field === "event" ? this.#field : "ignored";
-    if (this.#place === "event") this.#nameBytes = "";
+    if (this.#place === "event") this.#nameBytes = 0;
     if (this.#place !== "data") return;
     if (this.#dataLines > 0) this.#append(Uint8Array.of(LF));
     this.#dataLines += 1;
@@ -160,13 +171,15 @@ export class SseReader {
     const start = this.#isAtValueStart && chunk[from] === SPACE ? from + 1 : from;
     this.#isAtValueStart = false;
     if (this.#place === "data") this.#append(chunk.subarray(start, to));
-    else if (this.#nameBytes.length <= NAME_BYTES_MAX) {
-      this.#nameBytes += String.fromCharCode(...chunk.subarray(start, Math.min(to, start + NAME_BYTES_MAX + 1)));
+    else {
+      const room = this.#name.length - this.#nameBytes;
+      const taken = chunk.subarray(start, Math.min(to, start + room));
+      this.#name.set(taken, this.#nameBytes);
+      this.#nameBytes += taken.length;
     }
   }
 
   #endLine(isCr: boolean): void {
-    if (this.#place === "event") this.#name = this.#nameBytes.length > NAME_BYTES_MAX ? undefined : this.#nameBytes;
     this.#isAfterCr = isCr;
     this.#place = "field";
     this.#field = "";
@@ -187,7 +200,7 @@ export class SseReader {
 
   #decide(): void {
     const head = String.fromCharCode(...this.#data.subarray(0, Math.min(this.#dataBytes, HEAD_BYTES)));
-    this.#decision = this.#input.wants(this.#name, head) ? "keep" : "drop";
+    this.#decision = this.#input.wants(this.#readName(), head) ? "keep" : "drop";
   }
 
   #keep(bytes: Uint8Array): void {
@@ -210,11 +223,23 @@ export class SseReader {
     if (this.#dataLines > 0) {
       if (this.#decision === "open") this.#decide();
       const data = this.#decision === "keep" ? this.#data.slice(0, this.#dataBytes) : undefined;
-      if (this.#decision !== "drop") this.#input.onEvent({ name: this.#name === "" ? undefined : this.#name, data, isWhole });
+      if (this.#decision !== "drop") this.#input.onEvent({ name: this.#readName(), data, isWhole });
     }
-    this.#name = undefined;
+    this.#nameBytes = 0;
     this.#dataLines = 0;
     this.#dataBytes = 0;
     this.#decision = "open";
   }
+
+  /** An empty name is none (HTML standard); one that is too long is nobody's. */
+  #readName(): string | undefined {
+    const isName = this.#nameBytes > 0 && this.#nameBytes <= NAME_BYTES_MAX;
+    return isName ? String.fromCharCode(...this.#name.subarray(0, this.#nameBytes)) : undefined;
+  }
+}
+
+function startsWith(bytes: Uint8Array, at: number, beginning: Uint8Array): boolean {
+  if (bytes.length - at < beginning.length) return false;
+  for (let index = 0; index < beginning.length; index += 1) if (bytes[at + index] !== beginning[index]) return false;
+  return true;
 }
