@@ -117,8 +117,13 @@ function refusalBy(view: LimitView, { isPriceKnown, nowMs }: AdmitInput): Refuse
 function findWait({ views, heldBack, nowMs }: AdmitInput): Admission | undefined {
   const blocking = views.filter((view) => isBlocking(view) || heldBack.has(view.counterId));
   if (blocking.length === 0) return undefined;
-  const clearing = blocking.filter((view) => isSpent(view) && view.clearsAtMs > nowMs).map((view) => view.clearsAtMs);
-  return { outcome: "wait", blockedOn: blocking.map(({ counterId }) => counterId), untilMs: Math.min(Infinity, ...clearing) };
+  const untilMs = Math.min(Infinity, ...blocking.map((view) => looksAgainAtMs(view)).filter((atMs) => atMs > nowMs));
+  return { outcome: "wait", blockedOn: blocking.map(({ counterId }) => counterId), untilMs };
+}
+
+/** When time alone changes what blocks: spent clears, or the window that the reservations lie in is over. */
+function looksAgainAtMs(view: LimitView): number {
+  return isSpent(view) ? view.clearsAtMs : view.windowEndMs;
 }
 
 function isBlocking(view: LimitView): boolean {

@@ -3,6 +3,7 @@
  * Invariant: telling depends on spent alone; a rolling limit is told again only after spent was below the threshold for the
  * window's length, which is worked out from the buckets and so needs no timer.
  */
+import { parseWindowKey } from "../windows/windows.ts";
 import { clearsAtMs, totalsOf, windowOf, type CallCounter, type ScopeState } from "./counters.ts";
 import type { Action, Limit, Threshold } from "../limits/limit.ts";
 
@@ -57,7 +58,16 @@ function mustTell(state: ScopeState, { compiled }: CallCounter, threshold: Thres
   const windowKey = isRolling ? "rolling" : windowOf(compiled.limit, atMs).key;
   const belowFromMs = isRolling ? clearsAtMs(state, compiled, atMs, threshold.amount - 1n) : Infinity;
   const lengthMs = compiled.limit.window.kind === "rolling" ? compiled.limit.window.lengthMs : 0;
-  const isNew = told === undefined || told.windowKey !== windowKey || (isRolling && atMs >= told.belowFromMs + lengthMs);
+  const isNew =
+    told === undefined || isLaterWindow(windowKey, told.windowKey) || (isRolling && atMs >= told.belowFromMs + lengthMs);
+  if (!isNew && told.windowKey !== windowKey) return false;
   state.told.set(key, { windowKey, belowFromMs });
   return isNew;
+}
+
+/** A clock set back over an edge must not tell the window before once more. */
+function isLaterWindow(windowKey: string, toldKey: string): boolean {
+  const [window, told] = [parseWindowKey(windowKey), parseWindowKey(toldKey)];
+  if (window?.kind === "calendar" && told?.kind === "calendar") return window.startMs > told.startMs;
+  return windowKey !== toldKey;
 }

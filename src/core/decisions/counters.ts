@@ -125,9 +125,12 @@ function nameOfWindow({ measure, window }: Limit): string {
   return `@${unit}:${timeZone}${unit === "week" ? `:${weekStart}` : unit === "month" ? `:${monthDay}` : ""}`;
 }
 
-/** Separators of names inside values: written so that no value can pretend to be two. */
+/**
+ * Separators of names inside values: written so that no value can pretend to be two. Half characters become the replacement character
+ * here and not first in a store, where two values would become one behind the back of a decision.
+ */
 function escapeName(text: string): string {
-  return text.replaceAll(/[%&=?|@*]/g, (found) => `%${found.charCodeAt(0).toString(16)}`);
+  return text.toWellFormed().replaceAll(/[%&=?|@* /]/g, (found) => `%${found.charCodeAt(0).toString(16)}`);
 }
 
 /** One counter series that a call touches because of one limit. */

@@ -163,6 +163,8 @@ export interface OpenCall {
   /** What it holds now, per counter: `spent` is what it was charged at once (requests), `reserved` what it holds. */
   charges: readonly Charge[];
   usdBound: NanoUsd | undefined;
+  /** True: `usdBound` is what a limit reserves for parts that nothing bounds; it is not lowered while the call runs. */
+  isUnbounded: boolean;
   inputTokensBound: number;
   outputTokensBound: number;
 }
@@ -182,7 +184,7 @@ export interface NewEntry {
   kind: "reserved" | "renewed" | "settled" | "voided" | "expired" | "denied" | "alert" | "filled";
   callId: string;
   atMs: number;
-  /** Only for endings: what the call is counted with in money. */
+  /** Only for endings: what the call is counted with in money; `undefined` where no price is known and nothing was held. */
   costNanoUsd: NanoUsd | undefined;
   charges: readonly Charge[];
   body: EntryBody;

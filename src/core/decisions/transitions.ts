@@ -20,6 +20,7 @@ import {
   windowOf,
   type CallCounter,
   type Charge,
+  type CompiledLimit,
   type LimitSet,
   type ScopeState,
   type SessionState,
@@ -37,6 +38,7 @@ import type {
   OperationResult,
   RefuseOperation,
   RenewOperation,
+  RenewResult,
   ReserveOperation,
   ReserveResult,
   SettleOperation,
@@ -98,17 +100,33 @@ function reserve(book: Book, operation: ReserveOperation): ReserveResult {
   if (isKnown(book, call.callId)) return { kind: "reserve", outcome: "duplicate" };
   const sessionKey = sessionKeyOf(call.scopes.session);
   const session = book.scope(sessionKey).session ?? emptySessionState();
-  const choice = chooseModel({ call, candidates, session, isDue: isDowngradeDue(book, operation, asked) });
-  const candidate = choice.kind === "downgraded" ? choice.candidate : asked;
-  const counters = countersOf(book.limits, call.scopes, candidate.canonicalModel);
+  const isForced = operation.isForced === true;
+  // What was let through without the ledger ran as it was asked for.
+  const choice: ModelChoice = isForced
+    ? { kind: "as_asked" }
+    : chooseModel({ call, candidates, session, isDue: isDowngradeDue(book, operation, asked) });
+  const chosen = choice.kind === "downgraded" ? choice.candidate : asked;
+  const counters = countersOf(book.limits, call.scopes, chosen.canonicalModel);
+  const candidate = withReserve(chosen, counters);
   const input = admitInput(book, operation, candidate, counters, session);
-  const admission: Admission = operation.isForced === true ? { outcome: "admitted", isGraced: false } : admit(input);
+  const admission: Admission = isForced ? { outcome: "admitted", isGraced: false } : admit(input);
   rememberChoice(book, { sessionKey, session, choice, asked, admission });
   return concludeReserve({ book, operation, choice, candidate, counters, input, admission, sessionKey, session });
 }
 
 function isKnown(book: Book, callId: string): boolean {
   return book.openCall(callId) !== undefined || book.endedCall(callId) !== undefined || book.isDenied(callId);
+}
+
+/**
+ * A call has one bound in money, whatever limit looks at it: where a part of it is unbounded, the highest `reserve` that any of its
+ * limits states for that. Otherwise an expired call would cost another amount in every counter.
+ */
+function withReserve(candidate: Candidate, counters: readonly CallCounter[]): Candidate {
+  if (candidate.unboundedParts.length === 0 || candidate.usdBound === undefined) return candidate;
+  const reserves = counters.map(({ compiled }) => compiled.limit.unboundedReserveNanoUsd ?? 0n);
+  const highest = reserves.reduce((high, reserve) => (reserve > high ? reserve : high), 0n);
+  return highest > candidate.usdBound ? { ...candidate, usdBound: toNanoUsd(highest) } : candidate;
 }
 
 function isDowngradeDue(book: Book, { call, atMs }: ReserveOperation, asked: Candidate): boolean {
@@ -130,7 +148,7 @@ function admitInput(
 ): AdmitInput {
   return {
     views: counters.map((counter) => viewOf(book, operation, candidate, counter, session)),
-    paces: counters.flatMap((counter) => pacesOf(book, operation, counter)),
+    paces: distinctPaces(counters.flatMap((counter) => pacesOf(book, operation, counter))),
     heldBack: new Set(operation.heldBack),
     isPriceKnown: candidate.usdBound !== undefined,
     unboundedParts: candidate.unboundedParts,
@@ -162,7 +180,7 @@ function viewOf(
     measure: limit.measure,
     amount: limit.amount,
     ceiling,
-    graceCeiling: graceCeilingOf(limit, session, atMs),
+    graceCeiling: graceCeilingOf(compiled, session, atMs),
     spent,
     reserved,
     bound,
@@ -177,22 +195,29 @@ function viewOf(
   return view;
 }
 
-/** The second ceiling of a session that is in the middle of its work, or `undefined`. */
-function graceCeilingOf(limit: Limit, session: SessionState, atMs: number): bigint | undefined {
+/** The second ceiling of a session that is in the middle of its work, or `undefined`. A `stop` is never passed, graced or not. */
+function graceCeilingOf({ limit, ceiling }: CompiledLimit, session: SessionState, atMs: number): bigint | undefined {
   const threshold = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "grace"));
   const grace = threshold?.actions.find((action) => action.kind === "grace");
-  if (threshold === undefined || grace?.kind !== "grace") return undefined;
+  if (threshold === undefined || grace?.kind !== "grace" || threshold.amount !== ceiling) return undefined;
   const { startMs } = windowOf(limit, atMs);
   const isRunning = session.lastStopReason === "tool_use" || session.lastStopReason === "pause_turn";
   const hasSettledHere = session.lastSettledChargeAtMs !== undefined && session.lastSettledChargeAtMs >= startMs;
   if (!isRunning || !hasSettledHere) return undefined;
   if ((session.graceCalls.get(graceKeyOf(limit, atMs)) ?? 0) >= grace.callsMax) return undefined;
-  return threshold.amount + (threshold.amount * BigInt(grace.overdraftBps)) / 10_000n;
+  const overdraft = threshold.amount + (threshold.amount * BigInt(grace.overdraftBps)) / 10_000n;
+  const stop = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "stop"))?.amount;
+  return stop !== undefined && stop < overdraft ? stop : overdraft;
 }
 
 function graceKeyOf(limit: Limit, atMs: number): string {
   // A rolling window has no instance to count in: the calls are counted until the session ends a turn.
   return `${limit.name}/${limit.window.kind === "rolling" ? "rolling" : windowOf(limit, atMs).key}`;
+}
+
+/** Two limits that ask for the same pace of the same counter take one start together. */
+function distinctPaces(paces: readonly Pace[]): Pace[] {
+  return [...new Map(paces.map((pace) => [pace.key, pace])).values()];
 }
 
 function pacesOf(book: Book, { atMs, grantedStartsMs }: ReserveOperation, { compiled, scopeKey }: CallCounter): Pace[] {
@@ -304,6 +329,7 @@ function concludeAdmitted(context: ReserveContext, isGraced: boolean): ReserveRe
     model: canonicalModel,
     charges,
     usdBound,
+    isUnbounded: candidate.unboundedParts.length > 0,
     inputTokensBound,
     outputTokensBound,
   };
@@ -319,12 +345,13 @@ function concludeAdmitted(context: ReserveContext, isGraced: boolean): ReserveRe
 }
 
 function countGrace({ book, counters, input, session, sessionKey, operation }: ReserveContext): void {
+  // A session that counts for its parents meets one limit several times; the call is still one.
+  const keys = new Set<string>();
   input.views.forEach((view, index) => {
     const counter = counters[index];
-    if (counter === undefined || !isGraceUsed(view)) return;
-    const key = graceKeyOf(counter.compiled.limit, operation.atMs);
-    session.graceCalls.set(key, (session.graceCalls.get(key) ?? 0) + 1);
+    if (counter !== undefined && isGraceUsed(view)) keys.add(graceKeyOf(counter.compiled.limit, operation.atMs));
   });
+  for (const key of keys) session.graceCalls.set(key, (session.graceCalls.get(key) ?? 0) + 1);
   keepSession(book, sessionKey, session);
 }
 
@@ -392,10 +419,8 @@ function appendAlerts(book: Book, counters: readonly CallCounter[], callId: stri
   const alerts: Alert[] = [];
   for (const counter of counters) {
     if (counter.compiled.limit.thresholds.length === 0) continue;
-    const told = collectAlerts(stateAt(book, counter.scopeKey, atMs), counter, atMs);
-    if (told.length === 0) continue;
+    alerts.push(...collectAlerts(stateAt(book, counter.scopeKey, atMs), counter, atMs));
     book.touch(counter.scopeKey);
-    alerts.push(...told);
   }
   for (const alert of alerts) {
     book.append({ kind: "alert", callId, atMs, costNanoUsd: undefined, charges: [], body: { kind: "alert", alert } });
@@ -405,20 +430,26 @@ function appendAlerts(book: Book, counters: readonly CallCounter[], callId: stri
 
 // ---- renew, settle, void, expire -------------------------------------------------------------------------------------------
 
-function renew(book: Book, { callId, atMs, usdBound, inputTokensBound, outputTokensBound }: RenewOperation): OperationResult {
+function renew(book: Book, operation: RenewOperation): RenewResult {
+  const { callId, atMs } = operation;
   const open = book.openCall(callId);
   if (open === undefined) return { kind: "renew", outcome: "not_open", freedCounterIds: [] };
   const lower = {
-    usdBound: smaller(open.usdBound, usdBound),
-    inputTokensBound: Math.min(open.inputTokensBound, inputTokensBound),
-    outputTokensBound: Math.min(open.outputTokensBound, outputTokensBound),
+    // What nothing bounds is not known any better while it runs.
+    usdBound: open.isUnbounded ? open.usdBound : smaller(open.usdBound, operation.usdBound),
+    inputTokensBound: Math.min(open.inputTokensBound, operation.inputTokensBound),
+    outputTokensBound: Math.min(open.outputTokensBound, operation.outputTokensBound),
   };
+  const isLower =
+    lower.usdBound !== open.usdBound ||
+    lower.inputTokensBound !== open.inputTokensBound ||
+    lower.outputTokensBound !== open.outputTokensBound;
+  if (!isLower) return { kind: "renew", outcome: "renewed", freedCounterIds: [] };
   const changes = open.charges.map((charge): Charge => {
     const target = heldFor(charge, lower);
     return { ...charge, spent: 0n, reserved: target < charge.reserved ? target - charge.reserved : 0n };
   });
   const charges = changes.filter(({ reserved }) => reserved !== 0n);
-  if (charges.length === 0) return { kind: "renew", outcome: "renewed", freedCounterIds: [] };
   for (const charge of charges) chargeExisting(book, charge, open.atMs);
   book.putOpenCall({
     ...open,
@@ -426,12 +457,12 @@ function renew(book: Book, { callId, atMs, usdBound, inputTokensBound, outputTok
     charges: open.charges.map((charge, index) => ({ ...charge, reserved: charge.reserved + (changes[index]?.reserved ?? 0n) })),
   });
   book.append({ kind: "renewed", callId, atMs, costNanoUsd: undefined, charges, body: { kind: "renewed", ...lower } });
-  return { kind: "renew", outcome: "renewed", freedCounterIds: charges.map(({ scopeKey, what }) => counterIdOf(scopeKey, what)) };
+  return { kind: "renew", outcome: "renewed", freedCounterIds: idsOf(charges) };
 }
 
-function smaller(a: NanoUsd | undefined, b: NanoUsd | undefined): NanoUsd | undefined {
-  if (a === undefined || b === undefined) return a ?? b;
-  return a < b ? a : b;
+/** A bound that is not known stays unknown: nothing was reserved for it that could be lowered. */
+function smaller(held: NanoUsd | undefined, next: NanoUsd | undefined): NanoUsd | undefined {
+  return held === undefined || next === undefined || held < next ? held : next;
 }
 
 /** What a call with these bounds holds in a counter; where they do not say, it keeps what it has. */
@@ -467,7 +498,8 @@ function settle(book: Book, operation: SettleOperation): EndResult {
   const open = book.openCall(callId) ?? ended?.open;
   if (open === undefined) return noEnd("settle", "unknown_call");
 
-  const costNanoUsd = result.costNanoUsd ?? open.usdBound ?? ZERO_USD;
+  // Unpriced: counted at its bound; without one its cost is unknown, which is not zero.
+  const costNanoUsd = result.costNanoUsd ?? open.usdBound;
   const charges = open.charges.map((charge, index): Charge => {
     const actual = actualOf(charge.what, { ...result, costNanoUsd });
     const counted = ended?.spent[index];
@@ -475,7 +507,9 @@ function settle(book: Book, operation: SettleOperation): EndResult {
       ? { ...charge, spent: actual, reserved: -charge.reserved }
       : { ...charge, spent: actual - counted, reserved: 0n };
   });
-  const overrunNanoUsd = toNanoUsd(open.usdBound !== undefined && costNanoUsd > open.usdBound ? costNanoUsd - open.usdBound : 0n);
+  const overrunNanoUsd = toNanoUsd(
+    open.usdBound !== undefined && costNanoUsd !== undefined && costNanoUsd > open.usdBound ? costNanoUsd - open.usdBound : 0n,
+  );
   noteSession(book, open, result);
   const body = { kind: "settled" as const, result, isLate: ended !== undefined, overrunNanoUsd };
   const spent = open.charges.map(({ what }) => actualOf(what, { ...result, costNanoUsd }));
@@ -545,7 +579,7 @@ function expire(book: Book, { callId, atMs, reason }: ExpireOperation): EndResul
     spent: spent[index] ?? 0n,
     reserved: -charge.reserved,
   }));
-  const costNanoUsd = open.usdBound ?? ZERO_USD;
+  const costNanoUsd = open.usdBound;
   const tokens = { inputTokens: open.inputTokensBound, outputTokens: open.outputTokensBound };
   const body = { kind: "expired" as const, reason, tokens };
   endWith(book, { status: "expired", costNanoUsd, open, spent }, { kind: "expired", callId, atMs, costNanoUsd, charges, body });
