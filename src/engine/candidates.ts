@@ -73,17 +73,12 @@ function webSearchesMax({ serverTools }: RequestFacts): number {
   return serverTools.filter(({ type }) => type.startsWith("web_search")).reduce((sum, { usesMax }) => sum + (usesMax ?? 0), 0);
 }
 
-/** Tool calls that the provider answers itself: each may read the whole conversation once more. */
-function samplingsMax({ serverTools }: RequestFacts): number {
-  return 1 + serverTools.reduce((sum, { usesMax }) => sum + (usesMax ?? 0), 0);
-}
-
 /** A context window holds all that one sampling reads, wherever it comes from; a window nobody published caps nothing. */
 function inputBound(provider: Provider, facts: RequestFacts, model: string, row: PriceRow | undefined): number {
   const context = row?.contextTokensMax;
   const fromBody = provider.boundInputTokens(facts, model);
   if (context === undefined) return fromBody;
-  const windows = context * samplingsMax(facts);
+  const windows = context * facts.samplingsMax;
   return facts.remoteInputs.length > 0 ? windows : Math.min(fromBody, windows);
 }
 

@@ -49,6 +49,10 @@ export function resultOf(input: SettlementInput): CallResult {
   if (reading?.error !== undefined && reading.usage === undefined) {
     return nothingBilled(input, end.kind === "lost" ? undefined : end.status, reading);
   }
+  // A figure that is no count was left out by the reader: what is left may be any part of the truth.
+  if (reading?.usage?.flags.includes("malformed_usage") === true) {
+    return ratedResult(input, unknownUsage(input), reading, ["unknown", "malformed_usage"]);
+  }
   if (reading?.usage !== undefined && isAllReported(reading)) return ratedResult(input, reading.usage, reading, []);
   if (reading?.usage !== undefined) return ratedResult(input, cutUsage(input, reading.usage), reading, ["estimated"]);
   return ratedResult(input, unknownUsage(input), reading, ["unknown"]);

@@ -54,7 +54,13 @@ async function carry(input: ForwardInput): Promise<void> {
   let answer: UpstreamAnswer;
   try {
     call.markSent();
-    answer = await upstream.send({ method: "POST", path: input.path, headers: input.headers, body: call.body, signal: abort.signal });
+    answer = await upstream.send({
+      method: "POST",
+      path: input.path,
+      headers: input.headers,
+      body: call.body,
+      signal: abort.signal,
+    });
   } catch (error) {
     await endWithoutAnswer(input, error, caller.isGone());
     return;

@@ -15,7 +15,7 @@ export interface ClientCall {
 export interface RealClient {
   name: string;
   /** Asks for "hello" and answers its text; throws whatever the client throws. */
-  call(input: ClientCall): Promise<string>;
+  readonly call: (input: ClientCall) => Promise<string>;
 }
 
 const prompt = "Say hello.";

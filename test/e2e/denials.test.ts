@@ -53,9 +53,8 @@ describe("a limit that clears within a minute", () => {
     // All clients at once: the wait is real, since it is the clients' own.
     const outcomes = await Promise.all(REAL_CLIENTS.map(waitAndSucceed));
 
-    for (const { name, tookMs, statedMs, denied, requests } of outcomes) {
-      expect({ name, denied, requests }).toEqual({ name, denied: 1, requests: 2 });
-      expect(tookMs, name).toBeGreaterThanOrEqual(statedMs);
+    for (const { name, hasWaited, denied, requests } of outcomes) {
+      expect({ name, hasWaited, denied, requests }).toEqual({ name, hasWaited: true, denied: 1, requests: 2 });
     }
   }, 60_000);
 });
@@ -68,5 +67,5 @@ async function waitAndSucceed({ name, call }: RealClient) {
   const tookMs = performance.now() - startedAtMs;
   const denied = (await bench.calls()).filter(({ status }) => status === "denied");
   // Refused rather than kept waiting, so more than ten seconds were missing: what was stated is longer than that.
-  return { name, tookMs, statedMs: 10_000, denied: denied.length, requests: bench.simulator.requests.length };
+  return { name, hasWaited: tookMs >= 10_000, denied: denied.length, requests: bench.simulator.requests.length };
 }

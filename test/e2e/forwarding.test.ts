@@ -220,7 +220,7 @@ describe("a client that leaves", () => {
     await bench.simulator.arrived(0);
 
     abort.abort();
-    await expect(asked).rejects.toThrow();
+    await expect(asked).rejects.toThrow("abort");
     await bench.simulator.ended(0);
 
     expect(bench.simulator.requests[0]?.state).toBe("aborted");
@@ -268,7 +268,7 @@ describe("an upstream that fails", () => {
 
     const response = await send(bench, message({ stream: true }));
 
-    await expect(textOf(response)).rejects.toThrow();
+    await expect(textOf(response)).rejects.toThrow("aborted");
     const call = await settledCall(bench);
     expect(call.result?.isEstimated).toBe(true);
     expect(call.costNanoUsd ?? 0n).toBeGreaterThanOrEqual(bench.simulator.bill.totalNanoUsd);

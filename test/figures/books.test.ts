@@ -73,7 +73,7 @@ it("is equal to the provider's bill where usage was reported, never below it els
   const seed = Number(process.env["PURSER_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
   console.log(`books: seed ${seed} (PURSER_SEED), ${CALLS} calls`);
   const random = createRandom(seed);
-  const bench = await startBench({ yaml: yamlOf(""), gateway: { timeouts: { headersMs: 600, bodyMs: 600 } } });
+  const bench = await startBench({ yaml: yamlOf(""), gateway: { timeouts: { headersMs: 2_000, bodyMs: 2_000 } } });
   const plan = Array.from({ length: CALLS }, (_, index) => ({
     index,
     path: PATHS[index < PATHS.length * 320 ? index % PATHS.length : Math.floor(random() * 4)] as Path,
@@ -112,25 +112,29 @@ it("is equal to the provider's bill where usage was reported, never below it els
   const { rows, ledgerNanoUsd } = await compare(bench, plan);
   expect(inFlightMost).toBe(IN_FLIGHT);
   expect(isReloaded).toBe(true);
-  for (const [name, row] of rows) {
-    if (CALLS >= 10_000) expect(row.calls, name).toBeGreaterThanOrEqual(300);
-    expect(row.below, `${name}: calls settled below the bill`).toBe(0);
-    expect(row.unequal, `${name}: calls whose reported usage was settled at another amount`).toBe(0);
-  }
+  const enough = Math.min(300, Math.floor(CALLS / PATHS.length));
+  const faults = [...rows].filter(([, { calls, below, unequal }]) => calls < enough || below > 0 || unequal > 0);
+  expect(faults).toEqual([]);
   expect(await bench.gateway.ledger.openCalls()).toEqual([]);
   for (const state of (await bench.gateway.ledger.scopeStates()).values()) {
     for (const series of state.counters.values()) for (const counter of series.values()) expect(counter.reserved).toBe(0n);
   }
 
   const bill = bench.simulator.bill.totalNanoUsd;
-  reportFigure("Books", "ledger and bill", [
-    `seed ${seed}: ${CALLS} calls, ${inFlightMost} in flight, a reload in the middle; bill $${formatUsd(bill)}, ledger $${formatUsd(ledgerNanoUsd)}`,
-    ...[...rows].map(
-      ([name, { calls, equal, aboveNanoUsd }]) =>
-        `${name.padEnd(24)} ${String(calls).padStart(5)} calls, ${String(equal).padStart(5)} equal, above by $${formatUsd(aboveNanoUsd)}`,
-    ),
-    "below the bill 0, reservations left 0",
-  ].join("\n"));
+  reportFigure(
+    "Books",
+    "ledger and bill",
+    [
+      `seed ${seed}: ${CALLS} calls, ${inFlightMost} in flight, a reload in the middle; bill $${formatUsd(bill)}, ledger $${formatUsd(ledgerNanoUsd)}`,
+      ...[...rows]
+        .sort()
+        .map(
+          ([name, { calls, equal, aboveNanoUsd }]) =>
+            `${name.padEnd(24)} ${String(calls).padStart(5)} calls, ${String(equal).padStart(5)} equal, above by $${formatUsd(aboveNanoUsd)}`,
+        ),
+      "below the bill 0, reservations left 0",
+    ].join("\n"),
+  );
 }, 300_000);
 
 interface PlannedCall {
@@ -140,6 +144,16 @@ interface PlannedCall {
   text: string;
   isCached: boolean;
   agent: string;
+}
+
+const seen = { count: 0, calls: new Set<string>() };
+
+/** The calls that reached the provider; looks only at what came since it was asked last. */
+function arrivedCalls({ simulator }: Bench): ReadonlySet<string> {
+  for (; seen.count < simulator.requests.length; seen.count += 1) {
+    seen.calls.add(String(simulator.requests[seen.count]?.headers["x-test-call"]));
+  }
+  return seen.calls;
 }
 
 /** One call on the wire; whatever happens to it is an answer. */
@@ -176,7 +190,7 @@ function runCall(bench: Bench, { index, path, model, text, isCached, agent }: Pl
     });
     if (path.abort === "sent") {
       const leave = (): void => {
-        if (bench.simulator.requests.some(({ headers }) => headers["x-test-call"] === `call-${index}`)) request.destroy();
+        if (arrivedCalls(bench).has(`call-${index}`)) request.destroy();
         else setTimeout(leave, 5);
       };
       setTimeout(leave, 5);
@@ -191,6 +205,10 @@ interface Row {
   unequal: number;
   below: number;
   aboveNanoUsd: bigint;
+}
+
+function toText(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) => (typeof inner === "bigint" ? inner.toString() : inner));
 }
 
 async function compare(bench: Bench, plan: readonly PlannedCall[]): Promise<{ rows: Map<string, Row>; ledgerNanoUsd: bigint }> {
@@ -213,7 +231,10 @@ async function compare(bench: Bench, plan: readonly PlannedCall[]): Promise<{ ro
     const bill = line?.costNanoUsd ?? 0n;
     ledgerNanoUsd += cost;
     if (cost === bill) row.equal += 1;
-    else if (line?.reported === "truth") row.unequal += 1;
+    else if (line?.reported === "truth") {
+      row.unequal += 1;
+      console.log(`unequal: ${path.name}`, toText(call?.result), toText(line));
+    }
     if (cost < bill) row.below += 1;
     else row.aboveNanoUsd += cost - bill;
   }

@@ -71,15 +71,19 @@ it("stops a session that repeats one ticket all night between $9.50 and $10.00",
   const [state] = await bench.gateway.ledger.report({ fromMs: 0, toMs: clock.nowMs() + 1, by: ["session"] });
   expect(state?.costNanoUsd).toBe(spent);
 
-  reportFigure("Night story", "spend", [
-    `without Purser        ${CALLS_OF_THE_NIGHT} calls of $${formatUsd(CALL_NANO_USD)} = $${formatUsd(withoutPurser)}`,
-    `downgrade at $5       spent $${formatUsd(thresholds.downgrade)}`,
-    `throttle at $8        spent $${formatUsd(thresholds.throttle)}`,
-    `stop at $10           spent $${formatUsd(spent)}`,
-    `calls                 ${Object.entries(callsByModel)
-      .map(([model, calls]) => `${model} ${calls}`)
-      .join(", ")}`,
-    `delay by throttling   ${Math.round(delayMs / 1_000)} s`,
-    `requests upstream after the stop: ${bench.simulator.requests.length - upstreamAtStop}`,
-  ].join("\n"));
+  reportFigure(
+    "Night story",
+    "spend",
+    [
+      `without Purser        ${CALLS_OF_THE_NIGHT} calls of $${formatUsd(CALL_NANO_USD)} = $${formatUsd(withoutPurser)}`,
+      `downgrade at $5       spent $${formatUsd(thresholds.downgrade)}`,
+      `throttle at $8        spent $${formatUsd(thresholds.throttle)}`,
+      `stop at $10           spent $${formatUsd(spent)}`,
+      `calls                 ${Object.entries(callsByModel)
+        .map(([model, calls]) => `${model} ${calls}`)
+        .join(", ")}`,
+      `delay by throttling   ${Math.round(delayMs / 1_000)} s`,
+      `requests upstream after the stop: ${bench.simulator.requests.length - upstreamAtStop}`,
+    ].join("\n"),
+  );
 }, 120_000);

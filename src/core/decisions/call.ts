@@ -44,7 +44,11 @@ export interface CallFacts {
  * How much of a limit a candidate may take: in nano-dollars for usd, whole numbers otherwise; `undefined` where nothing bounds it.
  */
 export function boundIn(limit: Limit, candidate: Candidate): bigint | undefined {
-  if (limit.measure !== "usd") return boundOf(limit.measure, candidate);
+  if (limit.measure !== "usd") {
+    // A part without a bound is unbounded in tokens as it is in money; what one call counts once is bounded by being one call.
+    const isCounted = limit.measure === "requests" || limit.measure === "concurrency";
+    return isCounted || candidate.unboundedParts.length === 0 ? boundOf(limit.measure, candidate) : undefined;
+  }
   if (candidate.usdBound === undefined) return undefined;
   if (candidate.unboundedParts.length === 0) return candidate.usdBound;
   const reserve = limit.unboundedReserveNanoUsd;
