@@ -43,7 +43,9 @@ export interface Usage {
  * - `cache_ttl_unknown`: cache writes without their lifetime; priced as said at the place that sets it.
  * - `usage_fell`: a later report was lower than an earlier one; the higher value was kept.
  * - `tier_of_total`: a server-tool loop without its single samplings, priced in the tier of its total (the dearer reading).
- * - `malformed_usage`: a figure that is no whole number from 0 to 10^10 was left out, or two figures contradict each other.
+ * - `malformed_usage`: a figure is no whole number from 0 to 10^10, or is missing although the answer has ended: what is left may be any
+ *   part of the truth.
+ * - `usage_contradicts`: two figures that should agree do not; the dearer reading was taken.
  * - `unknown_meter`: something was counted, or a way of running named, that this version has no price for.
  * - `message_restarted`: a second message began inside one stream; what the first had used so far is counted beside it.
  */
@@ -52,6 +54,7 @@ export type UsageFlag =
   | "usage_fell"
   | "tier_of_total"
   | "malformed_usage"
+  | "usage_contradicts"
   | "unknown_meter"
   | "message_restarted";
 

@@ -60,6 +60,19 @@ describe("reading a JSON answer", () => {
     expect(readBody(JSON.stringify({ ...MESSAGE, usage: null }))).toMatchObject({ usage: undefined, isFinal: false });
   });
 
+  test.each<[string, unknown]>([
+    ["has no output", { input_tokens: 5 }],
+    ["has no input", { output_tokens: 5, input_tokens: null }],
+    ["is empty", {}],
+    ["has a negative figure", { input_tokens: 5, output_tokens: -5 }],
+    ["has a broken cache figure", { input_tokens: 5, output_tokens: 5, cache_read_input_tokens: "9" }],
+  ])("is not final, and says so, where usage %s", (_, usage) => {
+    expect(readBody(JSON.stringify({ ...MESSAGE, usage }))).toMatchObject({
+      isFinal: false,
+      usage: { flags: ["malformed_usage"] },
+    });
+  });
+
   test("tells the error of an error answer", () => {
     const body = { type: "error", error: { type: "rate_limit_error", message: "slow down" }, request_id: "req_1" };
     expect(readBody(JSON.stringify(body))).toEqual({ ...NOTHING, error: { type: "rate_limit_error", message: "slow down" } });

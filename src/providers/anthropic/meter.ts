@@ -6,7 +6,7 @@ import type { Usage } from "../../core/usage/usage.ts";
 import { parseObject, toObject, toText, type JsonObject } from "../json/values.ts";
 import type { MeterReading, ResponseMeter } from "../provider.ts";
 import { AnthropicStreamMeter, type StreamMeterInput } from "./stream.ts";
-import { fromUsage } from "./usage.ts";
+import { fromUsage, isComplete } from "./usage.ts";
 
 /** What a meter is opened with. */
 export interface OpenMeterInput extends StreamMeterInput {
@@ -74,14 +74,16 @@ export class AnthropicJsonMeter implements ResponseMeter {
     const model = toText(json["model"]);
     const stopReason = toText(json["stop_reason"]);
     const usage = this.#readUsage(json, model, stopReason);
-    return { usage, isFinal: usage !== undefined, model: servedBy(usage) ?? model, stopReason, error: readError(json) };
+    const isFinal = usage !== undefined && !usage.flags.includes("malformed_usage");
+    return { usage, isFinal, model: servedBy(usage) ?? model, stopReason, error: readError(json) };
   }
 
   #readUsage(json: JsonObject, model: string | undefined, stopReason: string | undefined): Usage | undefined {
     const usage = toObject(json["usage"]);
     if (usage === undefined) return undefined;
     const { requestedModel, cacheWrites } = this.#input;
-    return fromUsage(usage, model ?? requestedModel, { requestedModel, cacheWrites, stopReason });
+    const read = fromUsage(usage, model ?? requestedModel, { requestedModel, cacheWrites, stopReason });
+    return isComplete(usage) ? read : { ...read, flags: [...new Set([...read.flags, "malformed_usage" as const])] };
   }
 }
 

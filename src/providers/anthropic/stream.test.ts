@@ -218,6 +218,15 @@ describe("the end of a stream", () => {
     expect(readText(stream).isFinal).toBe(false);
   });
 
+  test.each<[string, Event[]]>([
+    ["the report that came with the stop reason", [start(), { type: "message_delta", delta: { stop_reason: "end_turn" } }, stop]],
+    ["its output", [start(), delta({ input_tokens: 1_000, output_tokens: null }), stop]],
+    ["the input", [start({ output_tokens: 1 }), delta({ output_tokens: 42 }), stop]],
+  ])("says that the bill is not known where %s is missing", (_, events) => {
+    const reading = readEvents(...events);
+    expect(reading).toMatchObject({ isFinal: false, stopReason: "end_turn", usage: { flags: ["malformed_usage"] } });
+  });
+
   test("stays final after what is no event of the provider's", () => {
     expect(readText(`${write([start(), delta({ output_tokens: 4 }), stop])}data: [DONE]\n\n`).isFinal).toBe(true);
   });

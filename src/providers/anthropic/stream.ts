@@ -11,7 +11,7 @@ import { parseObject, toObject, toText, type JsonObject } from "../json/values.t
 import type { MeterReading, ResponseMeter } from "../provider.ts";
 import { SseReader, type SseEvent } from "../sse.ts";
 import { decodeUtf8 } from "../utf8.ts";
-import { fromUsage, isCount, type ReadUsageOptions } from "./usage.ts";
+import { fromUsage, isComplete, isCount, type ReadUsageOptions } from "./usage.ts";
 
 /** What a meter is told of the call whose answer it reads. */
 export interface StreamMeterInput extends Pick<ReadUsageOptions, "cacheWrites"> {
@@ -77,9 +77,10 @@ export class AnthropicStreamMeter implements ResponseMeter {
 
   reading(): MeterReading {
     const usage = this.#readUsage();
+    const isRead = usage?.flags.includes("malformed_usage") === false && !this.#isUnreadable;
     return {
       usage,
-      isFinal: this.#isStopped && this.#message.isOutputReported && !this.#isUnreadable && this.#error === undefined,
+      isFinal: this.#isStopped && this.#message.isOutputReported && isRead && this.#error === undefined,
       // After a server-side fallback the model that answered is not the one message_start named.
       model: usage?.samplings.findLast(({ kind }) => kind === "fallback")?.model ?? this.#message.model,
       stopReason: this.#message.stopReason,
@@ -188,11 +189,11 @@ export class AnthropicStreamMeter implements ResponseMeter {
   #usageOf(message: Message): Usage | undefined {
     if (message.usage === undefined) return undefined;
     const { requestedModel, cacheWrites } = this.#input;
-    return fromUsage(message.usage, message.model ?? requestedModel, {
-      requestedModel,
-      cacheWrites,
-      stopReason: message.stopReason,
-    });
+    const { usage, stopReason } = message;
+    const read = fromUsage(usage, message.model ?? requestedModel, { requestedModel, cacheWrites, stopReason });
+    // A stop reason comes with the last report: what that did not say is not going to be said.
+    const isMissing = stopReason !== undefined && !(message.isOutputReported && isComplete(usage));
+    return isMissing ? { ...read, flags: [...read.flags, "malformed_usage"] } : read;
   }
 }
 

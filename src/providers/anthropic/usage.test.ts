@@ -92,7 +92,7 @@ describe("cache writes of unknown lifetime", () => {
   test("keep the split where its total is smaller, flagged", () => {
     const usage = { ...unsplit, cache_creation: { ephemeral_5m_input_tokens: 900, ephemeral_1h_input_tokens: 0 } };
     expect(tokensOf(usage)).toMatchObject({ cacheWrite5mTokens: 900, cacheWrite1hTokens: 0 });
-    expect(read(usage).flags).toEqual(["malformed_usage"]);
+    expect(read(usage).flags).toEqual(["usage_contradicts"]);
   });
 
   test("take the split alone where no total is said", () => {
@@ -187,7 +187,7 @@ describe("iterations", () => {
         sampling("message", MODEL, { uncachedInputTokens: 100, outputTokens: 50 }),
         sampling("message", MODEL, { uncachedInputTokens: 50, outputTokens: 20, cacheWrite5mTokens: 8 }),
       ],
-      flags: ["malformed_usage"],
+      flags: ["usage_contradicts"],
     });
   });
 
@@ -235,6 +235,18 @@ describe("what this version does not know", () => {
     ["a place of inference", { inference_geo: "moon" }],
   ])("is flagged: %s", (_, more) => {
     expect(read({ ...PLAIN, ...more }).flags).toContain("unknown_meter");
+  });
+});
+
+describe("a broken breakdown of the output", () => {
+  test.each<[string, unknown, number]>([
+    ["more thinking than output", 51, 50],
+    ["negative thinking", -1, 0],
+    ["thinking as text", "30", 0],
+  ])("leaves the output as it is: %s", (_, thinking, reasoningOutputTokens) => {
+    const usage = { ...PLAIN, output_tokens_details: { thinking_tokens: thinking } };
+    expect(tokensOf(usage)).toMatchObject({ outputTokens: 50, reasoningOutputTokens });
+    expect(read(usage).flags).toEqual(["usage_contradicts"]);
   });
 });
 

@@ -78,6 +78,14 @@ export function isCount(value: unknown): value is number {
 }
 
 /**
+ * True if usage holds what every finished answer reports. Absent is not zero: an answer that has ended without one of these has not said
+ * what it cost.
+ */
+export function isComplete(usage: JsonObject): boolean {
+  return isCount(usage["input_tokens"]) && isCount(usage["output_tokens"]);
+}
+
+/**
  * With `iterations`, those are what is billed: top-level totals leave compaction and advisor out, and after a fallback cover only the
  * attempt that answered. Without, the totals are one sampling, which for a server-tool loop picks the tier of the sum: the dearer reading.
  */
@@ -130,24 +138,30 @@ function restOf(total: Sampling, iterations: readonly Sampling[], context: Conte
   const written = Math.max(0, writtenTokens(total.tokens) - sumOf(serving, ({ tokens: each }) => writtenTokens(each)));
   if (written > 0) addWritten(tokens, written, total.tokens.cacheWrite1hTokens > 0, context);
   if (!hasTokens(tokens)) return undefined;
-  context.flags.add("malformed_usage");
+  context.flags.add("usage_contradicts");
   return { kind: fallback === undefined ? "message" : "fallback", model: fallback?.model ?? total.model, tokens };
 }
 
 function readTokens(json: JsonObject, context: Context): TokenParts {
   const outputTokens = readCount(json["output_tokens"], context);
-  const thinking = readCount(toObject(json["output_tokens_details"])?.["thinking_tokens"], context);
-  if (thinking > outputTokens) context.flags.add("malformed_usage");
   const tokens: TokenParts = {
     uncachedInputTokens: readCount(json["input_tokens"], context),
     cacheReadTokens: readCount(json["cache_read_input_tokens"], context),
     cacheWrite5mTokens: 0,
     cacheWrite1hTokens: 0,
     outputTokens,
-    reasoningOutputTokens: Math.min(thinking, outputTokens),
+    reasoningOutputTokens: readThinking(json, outputTokens, context),
   };
   readCacheWrites(json, tokens, context);
   return tokens;
+}
+
+/** A breakdown of the output, never billed by itself: a broken one costs only the breakdown. */
+function readThinking(json: JsonObject, outputTokens: number, context: Context): number {
+  const thinking = toObject(json["output_tokens_details"])?.["thinking_tokens"] ?? 0;
+  if (isCount(thinking) && thinking <= outputTokens) return thinking;
+  context.flags.add("usage_contradicts");
+  return isCount(thinking) ? outputTokens : 0;
 }
 
 /**
@@ -163,7 +177,7 @@ function readCacheWrites(json: JsonObject, tokens: TokenParts, context: Context)
   const rest = readCount(total, context) - writtenTokens(tokens);
   if (rest > 0) addWritten(tokens, rest, tokens.cacheWrite1hTokens > 0, context);
   // A split above its total: the split is kept, being the dearer of two statements.
-  if (rest < 0) context.flags.add("malformed_usage");
+  if (rest < 0) context.flags.add("usage_contradicts");
 }
 
 /**
