@@ -87,16 +87,18 @@ function ratedResult(
   flags: readonly string[],
 ): CallResult {
   const rated = rateUsage(usage, finderFor(input));
+  // What has no price is unpriced, never free: such a call is counted at its bound until somebody prices it.
+  const isPriced = rated.outcome === "rated" && !rated.flags.includes("unknown_meter");
   const isDearest = rated.priceIds.some((id) => id.endsWith("#dearest"));
   const all = [
     ...flags,
     ...rated.flags,
-    ...(rated.outcome === "unpriced" ? ["unpriced"] : []),
+    ...(isPriced ? [] : ["unpriced"]),
     ...(isDearest ? ["dearest_price"] : []),
   ];
   return {
     ...describe(input, reading, input.end.kind === "lost" ? undefined : input.end.status),
-    costNanoUsd: rated.outcome === "rated" ? rated.costNanoUsd : undefined,
+    costNanoUsd: isPriced ? rated.costNanoUsd : undefined,
     tokens: sumTokens(usage),
     costParts: rated.parts,
     priceIds: rated.priceIds,
