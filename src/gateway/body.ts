@@ -26,7 +26,8 @@ async function readPlain(request: IncomingMessage, bytesMax: number): Promise<Bo
   const chunks: Buffer[] = [];
   let length = 0;
   try {
-    for await (const chunk of request as AsyncIterable<Buffer>) {
+    // Left before its end, the request goes on: whoever sends it has to be able to read the answer.
+    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       length += chunk.length;
       if (length > bytesMax) return { outcome: "too_large", found: `more than ${bytesMax} bytes` };
       chunks.push(chunk);

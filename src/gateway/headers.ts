@@ -32,21 +32,33 @@ export function headerOf(headers: RawHeaders, name: string): string | undefined 
 }
 
 /** The credential a caller presents, by either door. */
-export type Credential = { outcome: "none" } | { outcome: "one"; value: string } | { outcome: "two_different" };
+export type Credential =
+  | { outcome: "none" }
+  | { outcome: "one"; value: string }
+  | { outcome: "two_different" }
+  /** A virtual key where nobody looks for one: it would travel on to the provider. */
+  | { outcome: "misplaced"; where: string };
 
 /** Reads `x-api-key` and `authorization: Bearer`, every one of them; several that are equal are one. */
 export function credentialOf(headers: RawHeaders): Credential {
   const values = new Set<string>();
   for (let index = 0; index < headers.length; index += 2) {
-    const name = headers[index]?.toLowerCase();
+    const name = headers[index]?.toLowerCase() ?? "";
     const value = headers[index + 1] ?? "";
     const found =
       name === "x-api-key" ? value.trim() : name === "authorization" ? /^Bearer +(.+)$/i.exec(value)?.[1]?.trim() : undefined;
     if (found !== undefined && found !== "") values.add(found);
+    else if (holdsVirtualKey(value)) return { outcome: "misplaced", where: `the header ${name}` };
   }
   const [value] = values;
   if (value === undefined) return { outcome: "none" };
   return values.size === 1 ? { outcome: "one", value } : { outcome: "two_different" };
+}
+
+/** Looks into Basic credentials as well, since that is what tools make of a key in an address. */
+function holdsVirtualKey(value: string): boolean {
+  const basic = /^Basic +(.+)$/i.exec(value)?.[1];
+  return /prs_[a-z0-9]{8}_/.test(basic === undefined ? value : Buffer.from(basic, "base64").toString("latin1"));
 }
 
 /**
@@ -92,6 +104,10 @@ export type LabelsResult = { outcome: "read"; labels: Labels } | { outcome: "inv
 
 /** Reads what the caller says of itself; Claude Code's own session headers count where ours are absent. */
 export function labelsOf(headers: RawHeaders): LabelsResult {
+  const twice = labelTwice(headers);
+  if (twice !== undefined) {
+    return { outcome: "invalid", problem: `${twice} stands twice with different values; one is allowed` };
+  }
   const labels: Labels = {};
   for (const name of ["project", "agent", "session", "user", "task"] as const) {
     const value = headerOf(headers, `x-purser-${name}`)?.trim();
@@ -110,6 +126,19 @@ export function labelsOf(headers: RawHeaders): LabelsResult {
   if (typeof tags === "string") return { outcome: "invalid", problem: tags };
   if (tags !== undefined) labels.tags = tags;
   return { outcome: "read", labels: labels.session === undefined ? withClaudeCode(headers, labels) : labels };
+}
+
+/** Which of two values counts would be a guess, and proxies guess differently. */
+function labelTwice(headers: RawHeaders): string | undefined {
+  const seen = new Map<string, string>();
+  for (let index = 0; index < headers.length; index += 2) {
+    const name = headers[index]?.toLowerCase() ?? "";
+    const value = headers[index + 1] ?? "";
+    if (!name.startsWith("x-purser-")) continue;
+    if ((seen.get(name) ?? value) !== value) return name;
+    seen.set(name, value);
+  }
+  return undefined;
 }
 
 function tagsOf(header: string | undefined): Record<string, string> | string | undefined {
@@ -152,9 +181,34 @@ export function deadlineOf(headers: RawHeaders, nowMs: number): number | string 
   const timeoutSeconds = Number(headerOf(headers, "x-stainless-timeout"));
   const bySdk = Number.isFinite(timeoutSeconds) && timeoutSeconds > 0 ? nowMs + timeoutSeconds * 1_000 : Infinity;
   if (own === undefined || own === "") return bySdk === Infinity ? undefined : bySdk;
-  const atMs = /^\d{1,12}$/.test(own) ? nowMs + Number(own) : Date.parse(own);
-  if (Number.isNaN(atMs)) {
-    return `x-purser-deadline is ${JSON.stringify(own)}; an ISO 8601 instant or whole milliseconds from now are allowed`;
+  const atMs = /^\d{1,12}$/.test(own) ? nowMs + Number(own) : parseInstant(own);
+  if (atMs === undefined) {
+    return `x-purser-deadline is ${JSON.stringify(own)}; an ISO 8601 instant with its zone (2026-11-22T10:00:00Z), or whole milliseconds from now, are allowed`;
   }
   return Math.min(atMs, bySdk);
+}
+
+const INSTANT = /^(\d{4}-\d{2}-)(\d{2})T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2})$/;
+
+/** Only what ISO 8601 writes: `Date.parse` also takes words, dates without a zone, and the 30th of February. */
+function parseInstant(text: string): number | undefined {
+  const [, yearAndMonth, day] = INSTANT.exec(text) ?? [];
+  if (yearAndMonth === undefined || day === undefined) return undefined;
+  const atMs = Date.parse(text);
+  const dayExists = new Date(`${yearAndMonth}${day}T00:00:00Z`).toISOString().slice(8, 10) === day;
+  return Number.isNaN(atMs) || !dayExists ? undefined : atMs;
+}
+
+const IDEMPOTENCY_KEY_CHARS_MAX = 255;
+
+/** The caller's name for this call, by which a second sending of it is known. */
+export function idempotencyKeyOf(
+  headers: RawHeaders,
+): { outcome: "read"; key: string | undefined } | { outcome: "invalid"; problem: string } {
+  const key = headerOf(headers, "x-purser-idempotency-key")?.trim() ?? "";
+  if (key.length > IDEMPOTENCY_KEY_CHARS_MAX) {
+    const problem = `x-purser-idempotency-key has ${key.length} characters; at most ${IDEMPOTENCY_KEY_CHARS_MAX} are allowed`;
+    return { outcome: "invalid", problem };
+  }
+  return { outcome: "read", key: key === "" ? undefined : key };
 }

@@ -1,9 +1,10 @@
 /**
- * Owns the HTTP face: reading a request, asking the engine, sending the answer. Does not own the decision (engine/), what a path means
- * (routes.ts) or the choice of concrete parts (serve.ts).
+ * Owns the HTTP face: reading a request, asking the engine, having the answer sent. Does not own the decision (engine/), what a path
+ * means (routes.ts), how an answer is written (answering.ts, forward.ts) or the choice of concrete parts (serve.ts).
  * Invariants: every metered path goes through the engine; every error is in the provider's own shape; no caller can end the process.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import type { Refusal } from "../core/errors/codes.ts";
 import {
   ambiguousPath,
@@ -20,9 +21,19 @@ import type { Engine, IncomingCall, Presence } from "../engine/pipeline.ts";
 import type { Caller } from "../engine/identify.ts";
 import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
 import type { Provider } from "../providers/provider.ts";
+import { refuseBytes, sendJson, sendRefusal } from "./answering.ts";
 import { readBody } from "./body.ts";
 import { forward } from "./forward.ts";
-import { answerHeaders, credentialOf, deadlineOf, headerOf, labelsOf, upstreamHeaders, type RawHeaders } from "./headers.ts";
+import {
+  answerHeaders,
+  credentialOf,
+  deadlineOf,
+  headerOf,
+  idempotencyKeyOf,
+  labelsOf,
+  upstreamHeaders,
+  type RawHeaders,
+} from "./headers.ts";
 import { routeOf, type Route } from "./routes.ts";
 import { HEADERS_TIMEOUT_MS, UpstreamError, type Upstream, type UpstreamFailure } from "./upstream.ts";
 
@@ -57,7 +68,9 @@ export interface GatewayOptions {
 
 /** The data listener, not yet listening. */
 export function createGatewayServer(options: GatewayOptions): Server {
+  const answers = new WeakMap<Duplex, ServerResponse>();
   const server = createServer({ keepAliveTimeout: 65_000 }, (request, response) => {
+    answers.set(request.socket, response);
     answer(options, request, response).catch((error: unknown) => {
       options.notifier.warn("internal_error", {
         message: error instanceof Error ? (error.stack ?? error.message) : "not an Error",
@@ -70,9 +83,7 @@ export function createGatewayServer(options: GatewayOptions): Server {
         });
     });
   });
-  server.on("clientError", (_error, socket) => {
-    if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-  });
+  server.on("clientError", (error, socket) => refuseBytes(options, error, socket, answers.get(socket)));
   return server;
 }
 
@@ -121,7 +132,7 @@ async function answerProvider(
   if (route.kind === "free")
     return passFree(options, { request, response, path: route.path, headers: outgoing, body: read.body, refuse });
   const call = incomingCall(options, { headers, response, body: read.body, caller: who.caller });
-  if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request's headers", problem: call.problem }));
+  if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request header", problem: call.problem }));
   await answerMetered(options, { request, response, path: route.path, outgoing, call: call.call, refuse });
 }
 
@@ -168,9 +179,13 @@ type Who = { outcome: "found"; caller: Caller; isVirtual: boolean } | { outcome:
 
 async function callerOf(options: GatewayOptions, headers: RawHeaders): Promise<Who> {
   const credential = credentialOf(headers);
+  if (credential.outcome === "misplaced") {
+    const problem = `a virtual key stands in ${credential.where}, from where it would be passed on to the provider`;
+    return { outcome: "refused", refusal: unauthorized({ problem }) };
+  }
   if (credential.outcome === "two_different") {
     const problem = "x-api-key and authorization carry two different credentials; send one, or the same in both";
-    return { outcome: "refused", refusal: invalidRequest({ where: "request's credentials", problem }) };
+    return { outcome: "refused", refusal: invalidRequest({ where: "credential", problem }) };
   }
   if (credential.outcome === "one" && credential.value.startsWith("prs_")) {
     const found = await options.findKey(credential.value);
@@ -215,7 +230,8 @@ function incomingCall(
   const deadlineAtMs = deadlineOf(headers, clock.nowMs());
   if (typeof deadlineAtMs === "string") return { outcome: "invalid", problem: deadlineAtMs };
   const attempt = Number(headerOf(headers, "x-stainless-retry-count") ?? 0);
-  const idempotencyKey = headerOf(headers, "x-purser-idempotency-key");
+  const idempotencyKey = idempotencyKeyOf(headers);
+  if (idempotencyKey.outcome === "invalid") return idempotencyKey;
   return {
     outcome: "read",
     call: {
@@ -225,7 +241,7 @@ function incomingCall(
       labels: labels.labels,
       attempt: Number.isSafeInteger(attempt) && attempt >= 0 ? attempt : 0,
       deadlineAtMs,
-      idempotencyKey: idempotencyKey === "" ? undefined : idempotencyKey,
+      idempotencyKey: idempotencyKey.key,
       presence: presenceOf(response),
     },
   };
@@ -284,26 +300,4 @@ function upstreamRefusal({ upstreamHost }: Pick<GatewayOptions, "upstreamHost">,
   return kind === "timeout"
     ? upstreamTimeout({ host: upstreamHost, afterSeconds: HEADERS_TIMEOUT_MS / 1_000 })
     : upstreamUnreachable({ host: upstreamHost, reason, wasSent: kind === "lost" });
-}
-
-function sendRefusal(
-  { provider, ids }: Pick<GatewayOptions, "provider" | "ids">,
-  request: IncomingMessage,
-  response: ServerResponse,
-  refusal: Refusal,
-  more: readonly string[] = [],
-): void {
-  const userAgent = request.headers["user-agent"];
-  const shaped = provider.shapeError(refusal, { userAgent, requestId: refusal.details.callId ?? ids.next("call") });
-  // A body that was not read to its end would be taken for the next request.
-  if (!request.complete) response.shouldKeepAlive = false;
-  const headers = Object.entries(shaped.headers).flat();
-  response.writeHead(shaped.status, [...headers, "content-length", String(Buffer.byteLength(shaped.body)), ...more]);
-  response.end(shaped.body);
-  if (!request.complete) request.resume();
-}
-
-function sendJson(response: ServerResponse, status: number, body: unknown): void {
-  response.writeHead(status, { "content-type": "application/json" });
-  response.end(JSON.stringify(body));
 }
