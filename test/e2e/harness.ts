@@ -1,4 +1,4 @@
-/** A real gateway in front of the provider simulator, on real sockets and a real ledger file, for one test. */
+/** A real gateway in front of the provider simulator, on real sockets and a real ledger file. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import { readConfig } from "../../src/config/config.ts";
 import type { Config } from "../../src/config/config.ts";
 import type { Alert } from "../../src/core/decisions/alerts.ts";
 import type { Clock } from "../../src/engine/ports.ts";
+import { createSystemClock } from "../../src/gateway/system.ts";
 import { startGateway, type Gateway, type GatewayInput } from "../../src/gateway/serve.ts";
 import type { CallRecord } from "../../src/ledger/ledger.ts";
 import { startSimulator, type Simulator, type SimulatorOptions } from "../../src/testing/testing.ts";
@@ -38,6 +39,21 @@ const ROOMY = "limits: [{ name: roomy, per: all, usd: 1_000_000, every: day }]\n
 
 /** Starts both, and ends both with the test. */
 export async function startBench(options: BenchOptions = {}): Promise<Bench> {
+  const { bench, close } = await openBench(options);
+  onTestFinished(close);
+  return bench;
+}
+
+/** Starts both for all tests of a file, with a clock that follows the machine's and can be moved on. */
+export async function startSharedBench(
+  options: Omit<BenchOptions, "clock"> = {},
+): Promise<{ bench: Bench & { clock: TestClock }; close: () => Promise<void> }> {
+  const clock = createMovableClock();
+  const { bench, close } = await openBench({ ...options, clock });
+  return { bench: { ...bench, clock }, close };
+}
+
+async function openBench(options: BenchOptions): Promise<{ bench: Bench; close: () => Promise<void> }> {
   const folder = await mkdtemp(join(tmpdir(), "purser-e2e-"));
   const ledgerPath = join(folder, "ledger.db");
   const clock = options.clock;
@@ -57,13 +73,25 @@ export async function startBench(options: BenchOptions = {}): Promise<Bench> {
     ...(clock === undefined ? {} : { clock }),
     ...options.gateway,
   });
-  onTestFinished(async () => {
+  const close = async (): Promise<void> => {
     await gateway.close(1_000);
     await simulator.close();
     await rm(folder, { recursive: true, force: true });
-  });
+  };
   const calls = async (): Promise<CallRecord[]> => (await gateway.ledger.calls({ limit: 100_000 })).toReversed();
-  return { simulator, gateway, url: gateway.url, alerts, warnings, ledgerPath, calls, configOf };
+  const bench = { simulator, gateway, url: gateway.url, alerts, warnings, ledgerPath, calls, configOf };
+  return { bench, close };
+}
+
+/** The machine's clock, moved on by a test: timers run in real time. */
+function createMovableClock(): TestClock {
+  const system = createSystemClock();
+  let movedMs = 0;
+  return {
+    nowMs: () => system.nowMs() + movedMs,
+    after: (waitMs, callBack) => system.after(waitMs, callBack),
+    advance: (byMs) => void (movedMs += byMs),
+  };
 }
 
 /** A clock that stands still until it is told to go on; waiting costs no real time. */
