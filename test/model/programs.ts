@@ -117,7 +117,7 @@ const limit: fc.Arbitrary<Omit<Limit, "name">> = fc
   .chain(({ share, ...rest }) => {
     const [min, max] = AMOUNTS[rest.measure];
     const amount = BigInt(min + Math.round(((max - min) * share) / 100));
-    return thresholds(amount).map((list) => ({ ...rest, amount, thresholds: list }) as Omit<Limit, "name">);
+    return thresholds(amount).map((list) => ({ ...rest, amount, thresholds: list }));
   });
 
 const config = fc

@@ -25,6 +25,9 @@ import type { Ledger } from "../../src/ledger/ledger.ts";
 import { ceilingOf, scopesUnder, totalsUnder, type OracleCall } from "./oracle.ts";
 import { START_MS, tokensOf, type Program, type Step } from "./programs.ts";
 
+/** A run is judged step by step, outside of the test's own lines. */
+const assertThat = expect;
+
 /** How often each kind of answer was given: a run that never met a limit proves nothing. */
 export type Tally = Record<string, number>;
 
@@ -80,7 +83,7 @@ export class Run {
     const [expected] = await this.#model.apply([operation]);
     const [actual] = await this.#subject.ledger.apply([operation]);
 
-    expect(actual).toEqual(expected);
+    assertThat(actual).toEqual(expected);
 
     if (actual === undefined) throw new Error("an operation without an answer");
     return actual;
@@ -109,7 +112,7 @@ export class Run {
         const known = this.#pick(step.pick, ({ isWaiting }) => !isWaiting);
         if (known === undefined) return;
         const result = await this.#apply(known.operation);
-        expect(result).toEqual({ kind: "reserve", outcome: "duplicate" });
+        assertThat(result).toEqual({ kind: "reserve", outcome: "duplicate" });
         return;
       }
       case "settle":
@@ -244,7 +247,7 @@ export class Run {
       for (const scope of scopesUnder(limit, scopes, model)) {
         const { spent, reserved } = totalsUnder(this.#oracles(), { limit, scope, atMs: this.#nowMs, slackMs: 0 });
 
-        expect(spent + reserved, `${limit.name} ${JSON.stringify(scope)}`).toBeLessThanOrEqual(most);
+        assertThat(spent + reserved, `${limit.name} ${JSON.stringify(scope)}`).toBeLessThanOrEqual(most);
 
         this.#count("admissions under a ceiling checked");
       }
@@ -265,7 +268,7 @@ export class Run {
       }),
     );
 
-    expect(isFull, `${call.callId} was held up although every limit had room`).toBe(true);
+    assertThat(isFull, `${call.callId} was held up although every limit had room`).toBe(true);
 
     this.#count("refusals for want of room checked");
   }
@@ -312,7 +315,7 @@ export class Run {
     };
     this.#count(known.oracle.status === "expired" ? "settled late" : "settled");
     const answer = await this.#apply({ kind: "settle", atMs: this.#nowMs, callId: known.oracle.callId, result: known.result });
-    expect(answer).toMatchObject({ outcome: "done" });
+    assertThat(answer).toMatchObject({ outcome: "done" });
     known.oracle.status = "settled";
     known.oracle.actual = {
       usd: costNanoUsd ?? bound.usd,
@@ -328,7 +331,7 @@ export class Run {
     const costNanoUsd = toNanoUsd(known.result.costNanoUsd + (isOther ? 1n : 0n));
     const result = { ...known.result, costNanoUsd };
     const answer = await this.#apply({ kind: "settle", atMs: this.#nowMs, callId: known.operation.call.callId, result });
-    expect(answer).toMatchObject({ outcome: isOther ? "conflict" : "already_done" });
+    assertThat(answer).toMatchObject({ outcome: isOther ? "conflict" : "already_done" });
     this.#count(isOther ? "settled otherwise" : "settled again");
   }
 
@@ -365,7 +368,7 @@ export class Run {
     const ended = kind === "void" ? "voided" : "expired";
     const answer = await this.#apply({ kind, atMs: this.#nowMs, callId, reason: "model test" });
     const expected = status === "open" ? "done" : status === ended ? "already_done" : "conflict";
-    expect(answer).toMatchObject({ outcome: expected });
+    assertThat(answer).toMatchObject({ outcome: expected });
     if (status === "open") known.oracle.status = ended;
     this.#count(`${kind} ${expected}`);
   }
@@ -376,10 +379,10 @@ export class Run {
     }
     for (const state of (await this.#subject.ledger.scopeStates()).values()) {
       for (const series of state.counters.values()) {
-        for (const { reserved } of series.values()) expect(reserved, "a quiet ledger holds nothing").toBe(0n);
+        for (const { reserved } of series.values()) assertThat(reserved, "a quiet ledger holds nothing").toBe(0n);
       }
     }
-    expect(await this.#subject.ledger.openCalls()).toEqual([]);
+    assertThat(await this.#subject.ledger.openCalls()).toEqual([]);
   }
 
   async #compareTotals(): Promise<void> {
@@ -393,7 +396,7 @@ export class Run {
           state === undefined ? { spent: 0n, reserved: 0n } : totalsOf(state, compiled, this.#nowMs);
         const totals = at(actual.get(key));
 
-        expect(totals, `${limit.name} ${key}`).toEqual(at(expected.get(key)));
+        assertThat(totals, `${limit.name} ${key}`).toEqual(at(expected.get(key)));
         this.#compareWithOracle(limit, scope, totals);
       }
     }
@@ -402,14 +405,14 @@ export class Run {
   #compareWithOracle(limit: Limit, scope: Record<string, string>, totals: { spent: bigint; reserved: bigint }): void {
     const lowest = totalsUnder(this.#oracles(), { limit, scope, atMs: this.#nowMs, slackMs: 0 });
     if (limit.window.kind !== "rolling" || limit.measure === "concurrency") {
-      expect(totals, `${limit.name} ${JSON.stringify(scope)} at ${this.#nowMs}`).toEqual(lowest);
+      assertThat(totals, `${limit.name} ${JSON.stringify(scope)} at ${this.#nowMs}`).toEqual(lowest);
     } else {
       const slackMs = (2 * limit.window.lengthMs) / 60;
       const highest = totalsUnder(this.#oracles(), { limit, scope, atMs: this.#nowMs, slackMs });
-      expect(totals.spent).toBeGreaterThanOrEqual(lowest.spent);
-      expect(totals.spent).toBeLessThanOrEqual(highest.spent);
-      expect(totals.reserved).toBeGreaterThanOrEqual(lowest.reserved);
-      expect(totals.reserved).toBeLessThanOrEqual(highest.reserved);
+      assertThat(totals.spent).toBeGreaterThanOrEqual(lowest.spent);
+      assertThat(totals.spent).toBeLessThanOrEqual(highest.spent);
+      assertThat(totals.reserved).toBeGreaterThanOrEqual(lowest.reserved);
+      assertThat(totals.reserved).toBeLessThanOrEqual(highest.reserved);
     }
     this.#count("totals compared with the oracle");
   }
@@ -418,11 +421,11 @@ export class Run {
     await this.#compareTotals();
     const { ledger } = this.#subject;
     for (const query of [{ limit: 10_000 }, { limit: 3 }, { limit: 5, session: "s0" }, { limit: 5, callId: "call-1" }]) {
-      expect(await ledger.calls(query)).toEqual(await this.#model.calls(query));
+      assertThat(await ledger.calls(query)).toEqual(await this.#model.calls(query));
     }
-    expect(await ledger.alerts({ limit: 1_000 })).toEqual(await this.#model.alerts({ limit: 1_000 }));
+    assertThat(await ledger.alerts({ limit: 1_000 })).toEqual(await this.#model.alerts({ limit: 1_000 }));
     const byId = (calls: Awaited<ReturnType<Ledger["openCalls"]>>) => [...calls].sort((a, b) => (a.callId < b.callId ? -1 : 1));
-    expect(byId(await ledger.openCalls())).toEqual(byId(await this.#model.openCalls()));
+    assertThat(byId(await ledger.openCalls())).toEqual(byId(await this.#model.openCalls()));
     for (const by of [[], ["agent"], ["model", "user"], ["tag:team", "tag:said", "session"]] as const) {
       for (const [fromMs, toMs] of [
         [0, Infinity],
@@ -430,7 +433,7 @@ export class Run {
       ] as const) {
         const sorted = async (of: Ledger) =>
           (await of.report({ fromMs, toMs, by })).map((group) => JSON.stringify(group, bigintText)).sort();
-        expect(await sorted(ledger)).toEqual(await sorted(this.#model));
+        assertThat(await sorted(ledger)).toEqual(await sorted(this.#model));
       }
     }
     await this.#compareReportWithOracle();
@@ -441,8 +444,8 @@ export class Run {
     const counted = this.#oracles().filter(({ status }) => status === "settled" || status === "expired");
     const cost = counted.reduce((sum, { actual, bound }) => sum + (actual?.usd ?? bound.usd), 0n);
 
-    expect(group?.costNanoUsd ?? 0n).toBe(cost);
-    expect(group?.calls ?? 0).toBe(this.#oracles().length);
+    assertThat(group?.costNanoUsd ?? 0n).toBe(cost);
+    assertThat(group?.calls ?? 0).toBe(this.#oracles().length);
   }
 }
 
