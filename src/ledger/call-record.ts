@@ -15,7 +15,7 @@ export function callRecordOf(position: number, first: Kept, end: Kept | undefine
   const { body } = first;
   if (body.kind === "denied") return deniedRecord(position, first.atMs, body);
   if (body.kind !== "reserved") throw new TypeError(`entry ${position}: a call begins with reserved or denied, not ${body.kind}`);
-  const { decision, call, open } = body;
+  const { decision, call } = body;
   return {
     position,
     callId: call.callId,
@@ -25,7 +25,7 @@ export function callRecordOf(position: number, first: Kept, end: Kept | undefine
     status: end === undefined ? "reserved" : statusOf(end.body),
     decision,
     deniedWith: undefined,
-    reservedNanoUsd: open.usdBound,
+    reservedNanoUsd: decision.usdBound,
     costNanoUsd: end?.costNanoUsd,
     result: end?.body.kind === "settled" ? end.body.result : undefined,
     isLate: end?.body.kind === "settled" && end.body.isLate,

@@ -15,6 +15,8 @@ import { programs } from "./programs.ts";
 import { Run, type Tally } from "./run.ts";
 
 const IS_LONG = process.env["PURSER_LONG"] === "1";
+/** A failure names its seed and path at once; shrinking it takes minutes: `PURSER_SHRINK=1`. */
+const endOnFailure = process.env["PURSER_SHRINK"] !== "1";
 const SEED = Number(process.env["PURSER_SEED"] ?? (IS_LONG ? Date.now() % 2 ** 31 : 20_261_122));
 
 let folder: string;
@@ -46,7 +48,7 @@ test("the ledger in memory keeps both promises of a limit", { timeout: 600_000 }
       const ledger = createMemoryLedger();
       await new Run(createMemoryLedger(), { ledger, reopen }, program, tally).all();
     }),
-    { seed: SEED, numRuns: IS_LONG ? 2_000 : 80 },
+    { seed: SEED, endOnFailure, numRuns: IS_LONG ? 2_000 : 80 },
   );
 
   show("in memory", tally);
@@ -76,7 +78,7 @@ test("the ledger in SQLite answers step by step as the one in memory", { timeout
       }
       expect(verifySqliteLedger(path).differences).toEqual([]);
     }),
-    { seed: SEED, numRuns: IS_LONG ? 1_000 : 30 },
+    { seed: SEED, endOnFailure, numRuns: IS_LONG ? 1_000 : 20 },
   );
 
   show("in SQLite", tally);

@@ -4,8 +4,8 @@
  * Invariants: a counter is named by what it counts, never by a limit's name, so editing a limit loses nothing; the window is part
  * of the name, so nothing is ever reset; a charge stays at the instant of its reservation.
  */
-import { bucketAt, bucketLeavesAtMs, isBucketCounted, windowAt } from "../windows/windows.ts";
-import { ceilingOf, type Limit, type ScopeName, type Scopes, type WherePattern } from "../limits/limit.ts";
+import { bucketAt, bucketLeavesAtMs, firstCountedBucket, windowAt } from "../windows/windows.ts";
+import { ceilingOf, type Action, type Limit, type ScopeName, type Scopes, type WherePattern } from "../limits/limit.ts";
 
 /** Spent S and reserved R of one (measure, scope value, window), in the measure's unit. */
 export interface Counter {
@@ -87,6 +87,8 @@ export interface CompiledLimit {
   what: string;
   /** `undefined`: never refuses. */
   ceiling: bigint | undefined;
+  /** The kinds of action that some threshold has. */
+  actionKinds: ReadonlySet<Action["kind"]>;
 }
 
 /** The rules in force: a version, its limits and the models to fall back to. */
@@ -103,7 +105,12 @@ export function compileLimits(input: {
   limits: readonly Limit[];
   downgrade: ReadonlyMap<string, string>;
 }): LimitSet {
-  const limits = input.limits.map((limit) => ({ limit, what: nameOfWhat(limit), ceiling: ceilingOf(limit) }));
+  const limits = input.limits.map((limit) => ({
+    limit,
+    what: nameOfWhat(limit),
+    ceiling: ceilingOf(limit),
+    actionKinds: new Set(limit.thresholds.flatMap(({ actions }) => actions.map(({ kind }) => kind))),
+  }));
   return { version: input.version, limits, downgrade: input.downgrade };
 }
 
@@ -130,6 +137,7 @@ function nameOfWindow({ measure, window }: Limit): string {
  * here and not first in a store, where two values would become one behind the back of a decision.
  */
 function escapeName(text: string): string {
+  if (!/[%&=?|@* /\ud800-\udfff]/.test(text)) return text;
   return text.toWellFormed().replaceAll(/[%&=?|@* /]/g, (found) => `%${found.charCodeAt(0).toString(16)}`);
 }
 
@@ -213,8 +221,9 @@ export function totalsOf(state: ScopeState, { limit, what }: CompiledLimit, atMs
   }
   let spent = 0n;
   let reserved = 0n;
+  const firstBucket = firstCountedBucket(limit.window.lengthMs, atMs);
   for (const [bucket, counter] of series) {
-    if (!isBucketCounted(limit.window.lengthMs, Number(bucket), atMs)) continue;
+    if (Number(bucket) < firstBucket) continue;
     spent += counter.spent;
     reserved += counter.reserved;
   }
@@ -229,9 +238,10 @@ export function clearsAtMs(state: ScopeState, { limit, what }: CompiledLimit, at
   if (limit.measure === "concurrency" || limit.window.kind === "lifetime") return Infinity;
   if (limit.window.kind === "calendar") return windowOf(limit, atMs).endMs;
   const { lengthMs } = limit.window;
+  const firstBucket = firstCountedBucket(lengthMs, atMs);
   const buckets = [...(state.counters.get(what) ?? [])]
     .map(([bucket, { spent }]) => ({ bucket: Number(bucket), spent }))
-    .filter(({ bucket, spent }) => spent > 0n && isBucketCounted(lengthMs, bucket, atMs))
+    .filter(({ bucket, spent }) => spent > 0n && bucket >= firstBucket)
     .sort((a, b) => a.bucket - b.bucket);
   let left = buckets.reduce((sum, { spent }) => sum + spent, 0n);
   for (const { bucket, spent } of buckets) {

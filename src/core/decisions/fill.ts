@@ -63,13 +63,21 @@ function startOfKept(compiled: CompiledLimit, atMs: number): number {
 /** The charges of an entry are few enough to be read at once. */
 const CHARGES_PER_ENTRY = 500;
 
+interface Amounts {
+  spent: bigint;
+  reserved: bigint;
+}
+
+const NOTHING: Readonly<Amounts> = { spent: 0n, reserved: 0n };
+
 /** A counter on its way to what it must hold. */
 interface Filling {
   charge: Charge;
   /** What goes to single calls instead of the sum. */
-  ofCalls: { spent: bigint; reserved: bigint };
+  ofCalls: Amounts;
   untilMs: number;
-  limit: string;
+  /** True if a call is charged in its own name. */
+  isCharged: boolean;
 }
 
 /**
@@ -102,14 +110,18 @@ function fillFrom(book: Book, { set, call, fillings, atMs }: FillFromInput): voi
     const window = windowOf(limit, facts.atMs);
     if (window.untilMs + keptAfterMs(what) <= atMs) continue;
     const charge = contributionOf(call, { scopeKey: counter.scopeKey, what, windowKey: window.key, spent: 0n, reserved: 0n });
-    const filling = fillingOf(fillings, charge, window.untilMs, limit.name);
+    const filling = fillingOf(fillings, charge, window.untilMs);
     filling.charge.spent += charge.spent;
     filling.charge.reserved += charge.reserved;
     if (call.status === "settled") continue;
-    const missing = minus(charge, countedBefore(call, charge));
+    const before = countedBefore(call, charge);
+    const missing = minus(charge, before ?? NOTHING);
     filling.ofCalls.spent += missing.spent;
     filling.ofCalls.reserved += missing.reserved;
-    if (missing.spent !== 0n || missing.reserved !== 0n) own.push(missing);
+    // A call that holds nothing here is charged as well: what it costs in the end may be more than its bound.
+    if (before !== undefined && isNothing(missing)) continue;
+    filling.isCharged = true;
+    own.push(missing);
   }
   if (own.length > 0 && call.status !== "settled") addToCall(book, call, own, atMs);
 }
@@ -118,11 +130,11 @@ function distinct(counters: readonly CallCounter[]): CallCounter[] {
   return [...new Map(counters.map((counter) => [counterIdOf(counter.scopeKey, counter.compiled.what), counter])).values()];
 }
 
-function fillingOf(fillings: Map<string, Filling>, charge: Charge, untilMs: number, limit: string): Filling {
+function fillingOf(fillings: Map<string, Filling>, charge: Charge, untilMs: number): Filling {
   const id = `${counterIdOf(charge.scopeKey, charge.what)} ${charge.windowKey}`;
   let filling = fillings.get(id);
   if (filling === undefined) {
-    filling = { charge: { ...charge, spent: 0n, reserved: 0n }, ofCalls: { spent: 0n, reserved: 0n }, untilMs, limit };
+    filling = { charge: { ...charge, spent: 0n, reserved: 0n }, ofCalls: { ...NOTHING }, untilMs, isCharged: false };
     fillings.set(id, filling);
   }
   return filling;
@@ -142,11 +154,12 @@ function contributionOf(call: CountedCall, charge: Charge): Charge {
   }
 }
 
-function countedBefore(call: Exclude<CountedCall, { status: "settled" }>, charge: Charge): { spent: bigint; reserved: bigint } {
+/** What the call is charged in a counter so far; `undefined`: it does not know the counter. */
+function countedBefore(call: Exclude<CountedCall, { status: "settled" }>, charge: Charge): Amounts | undefined {
   const open = call.status === "open" ? call.open : call.ended.open;
   const index = open.charges.findIndex((other) => isSameCounter(other, charge));
   const before = open.charges[index];
-  if (before === undefined) return { spent: 0n, reserved: 0n };
+  if (before === undefined) return undefined;
   if (call.status === "open") return before;
   return { spent: before.spent + (call.ended.spent[index] ?? 0n), reserved: 0n };
 }
@@ -155,7 +168,11 @@ function isSameCounter(a: Charge, b: Charge): boolean {
   return a.scopeKey === b.scopeKey && a.what === b.what && a.windowKey === b.windowKey;
 }
 
-function minus(charge: Charge, { spent, reserved }: { spent: bigint; reserved: bigint }): Charge {
+function isNothing({ spent, reserved }: Amounts): boolean {
+  return spent === 0n && reserved === 0n;
+}
+
+function minus(charge: Charge, { spent, reserved }: Amounts): Charge {
   return { ...charge, spent: charge.spent - spent, reserved: charge.reserved - reserved };
 }
 
@@ -189,13 +206,15 @@ function appendFilled(book: Book, callId: string, charges: readonly Charge[], at
 /** Writes what is missing besides the calls' own shares, and changes the counters. */
 function writeSums(book: Book, fillings: ReadonlyMap<string, Filling>, atMs: number): void {
   const sums: Charge[] = [];
-  for (const { charge, ofCalls, untilMs } of fillings.values()) {
+  for (const { charge, ofCalls, untilMs, isCharged } of fillings.values()) {
     const state = book.scope(charge.scopeKey);
     if (state.droppedUntilMs >= untilMs) book.recall(charge.scopeKey, untilMs - 1);
-    const before = state.counters.get(charge.what)?.get(charge.windowKey) ?? { spent: 0n, reserved: 0n };
+    const before = state.counters.get(charge.what)?.get(charge.windowKey) ?? NOTHING;
     const missing = minus(charge, before);
     const sum = minus(missing, ofCalls);
-    if (sum.spent !== 0n || sum.reserved !== 0n) sums.push(sum);
+    if (!isNothing(sum)) sums.push(sum);
+    // A counter is there because an entry charges it, never by itself.
+    if (isNothing(sum) && !isCharged) continue;
     chargeCounter(state, missing, untilMs);
     book.touch(charge.scopeKey);
   }

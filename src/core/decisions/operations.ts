@@ -192,7 +192,7 @@ export interface NewEntry {
 
 /** What an entry says besides its charges. JSON-safe after `toJson` of the store: bigints become decimal text. */
 export type EntryBody =
-  | { kind: "reserved"; decision: StoredDecision; call: CallFacts; ownerId: string; open: Omit<OpenCall, "charges"> }
+  | { kind: "reserved"; decision: StoredDecision; call: CallFacts; ownerId: string }
   | { kind: "renewed"; usdBound: NanoUsd | undefined; inputTokensBound: number; outputTokensBound: number }
   | { kind: "settled"; result: CallResult; isLate: boolean; overrunNanoUsd: NanoUsd }
   | { kind: "voided"; reason: string }

@@ -130,7 +130,9 @@ function withReserve(candidate: Candidate, counters: readonly CallCounter[]): Ca
 }
 
 function isDowngradeDue(book: Book, { call, atMs }: ReserveOperation, asked: Candidate): boolean {
-  return countersOf(book.limits, call.scopes, asked.canonicalModel).some(({ compiled, scopeKey }) =>
+  const limits = book.limits.limits.filter(({ actionKinds }) => actionKinds.has("downgrade"));
+  if (limits.length === 0) return false;
+  return countersOf({ ...book.limits, limits }, call.scopes, asked.canonicalModel).some(({ compiled, scopeKey }) =>
     compiled.limit.thresholds.some(
       ({ amount, actions }) =>
         actions.some(({ kind }) => kind === "downgrade") &&
@@ -221,6 +223,7 @@ function distinctPaces(paces: readonly Pace[]): Pace[] {
 }
 
 function pacesOf(book: Book, { atMs, grantedStartsMs }: ReserveOperation, { compiled, scopeKey }: CallCounter): Pace[] {
+  if (!compiled.actionKinds.has("throttle")) return [];
   const { limit, what } = compiled;
   const state = book.scope(scopeKey);
   const { spent } = totalsOf(state, compiled, atMs);
@@ -255,6 +258,17 @@ function rememberChoice(
 function keepSession(book: Book, sessionKey: string, session: SessionState): void {
   book.scope(sessionKey).session = session;
   book.touch(sessionKey);
+}
+
+/** What a reservation held at first, from the entry that made it. */
+export function openCallOf(entry: Pick<NewEntry, "atMs" | "charges" | "body">): OpenCall {
+  const { body, atMs, charges } = entry;
+  if (body.kind !== "reserved") throw new TypeError(`a call is opened by reserved, not ${body.kind}`);
+  const { call, ownerId, decision } = body;
+  const { canonicalModel: model, usdBound, inputTokensBound, outputTokensBound } = decision;
+  const { callId, scopes, provider } = call;
+  const isUnbounded = decision.admit.unboundedParts.length > 0;
+  return { callId, ownerId, atMs, scopes, provider, model, charges, usdBound, isUnbounded, inputTokensBound, outputTokensBound };
 }
 
 interface ReserveContext {
@@ -334,11 +348,12 @@ function concludeAdmitted(context: ReserveContext, isGraced: boolean): ReserveRe
     outputTokensBound,
   };
   book.putOpenCall(open);
-  const { charges: _held, ...openBody } = open;
   const decision = storedDecision(context, marks);
-  const body = { kind: "reserved" as const, decision, call, ownerId: operation.ownerId, open: openBody };
+  const body = { kind: "reserved" as const, decision, call, ownerId: operation.ownerId };
   book.append({ kind: "reserved", callId: call.callId, atMs, costNanoUsd: undefined, charges, body });
-  const alerts = appendAlerts(book, counters, call.callId, atMs);
+  // Only requests are spent by a reservation; every other threshold is looked at when the call is settled.
+  const spending = counters.filter(({ compiled }) => compiled.limit.measure === "requests");
+  const alerts = appendAlerts(book, spending, call.callId, atMs);
   const skippedReason = choice.kind === "skipped" ? choice.reason : undefined;
   const counterIds = input.views.map(({ counterId }) => counterId);
   return { kind: "reserve", outcome: "reserved", candidate, marks, skippedReason, alerts, counterIds };
@@ -610,9 +625,7 @@ function idsOf(charges: readonly Charge[]): string[] {
 
 /** Remembers what `grace` asks of a session: that it has a settled call here, and whether it is in the middle of its work. */
 function noteSession(book: Book, open: OpenCall, { stopReason }: CallResult): void {
-  const isNeeded = book.limits.limits.some(({ limit }) =>
-    limit.thresholds.some(({ actions }) => actions.some(({ kind }) => kind === "grace")),
-  );
+  const isNeeded = book.limits.limits.some(({ actionKinds }) => actionKinds.has("grace"));
   if (!isNeeded) return;
   const sessionKey = sessionKeyOf(open.scopes.session);
   const session = book.scope(sessionKey).session ?? emptySessionState();

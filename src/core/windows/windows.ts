@@ -90,7 +90,12 @@ export function bucketStartMs(lengthMs: number, bucketIndex: number): number {
  * a clock went back, and that gives no money back.
  */
 export function isBucketCounted(lengthMs: number, bucketIndex: number, nowMs: number): boolean {
-  return bucketIndex >= bucketAt(lengthMs, nowMs) - ROLLING_BUCKETS;
+  return bucketIndex >= firstCountedBucket(lengthMs, nowMs);
+}
+
+/** The oldest bucket that counts now. */
+export function firstCountedBucket(lengthMs: number, nowMs: number): number {
+  return bucketAt(lengthMs, nowMs) - ROLLING_BUCKETS;
 }
 
 /** The first whole millisecond at which a bucket no longer counts. */

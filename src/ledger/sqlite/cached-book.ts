@@ -7,11 +7,11 @@
 import type { Database } from "better-sqlite3";
 import { compileLimits, emptyScopeState, pruneCounters, type LimitSet, type ScopeState } from "../../core/decisions/counters.ts";
 import type { EndedCall, NewEntry, OpenCall } from "../../core/decisions/operations.ts";
-import type { Book } from "../../core/decisions/transitions.ts";
+import { openCallOf, type Book } from "../../core/decisions/transitions.ts";
 import { toNanoUsd } from "../../core/money/money.ts";
 import { NO_TOKENS } from "../../core/usage/usage.ts";
 import { reportModelOf, reportTokensOf, reportedLabelsOf } from "../call-record.ts";
-import { toJson } from "../json.ts";
+import { bodyToText } from "./body.ts";
 import { countedFromText, countedToText } from "./counted.ts";
 import { chargesToText, hashOfEntry } from "./rows.ts";
 import { prepareReadCall, prepareWriteCall, type CallRow } from "./statements/calls.ts";
@@ -114,11 +114,10 @@ export class CachedBook implements Book {
     if (pending !== undefined) return pending;
     const row = this.#callRow(callId);
     if (row === undefined || row.status === "denied") return undefined;
-    const { body } = this.#read.entry(row.position);
-    if (body.kind !== "reserved") throw new TypeError(`call ${callId}: entry ${row.position} is ${body.kind}, not reserved`);
-    const { charges, spent, ...bounds } = countedFromText(row.counted, body.open);
+    const first = this.#read.entry(row.position);
+    const { charges, spent, ...bounds } = countedFromText(row.counted, openCallOf({ ...first, charges: [] }));
     const costNanoUsd = row.costNanoUsd === undefined ? undefined : toNanoUsd(row.costNanoUsd);
-    return { status: row.status, costNanoUsd, open: { ...body.open, ...bounds, charges }, spent };
+    return { status: row.status, costNanoUsd, open: { ...openCallOf({ ...first, charges }), ...bounds }, spent };
   }
 
   isDenied(callId: string): boolean {
@@ -133,7 +132,8 @@ export class CachedBook implements Book {
 
   putOpenCall(open: OpenCall): void {
     const { callId } = open;
-    this.#open.set(callId, { position: this.#placedOpen(callId)?.position ?? 0, open });
+    const { position, reported } = this.#placedOpen(callId) ?? { position: 0, reported: undefined };
+    this.#open.set(callId, { position, reported, open });
     this.#changedOpen.add(callId);
   }
 
@@ -151,7 +151,9 @@ export class CachedBook implements Book {
     switch (entry.kind) {
       case "reserved": {
         const call = this.#open.get(entry.callId);
-        if (call !== undefined) call.position = placed.seq;
+        if (call === undefined || entry.body.kind !== "reserved") return;
+        call.position = placed.seq;
+        call.reported = reportedLabelsOf(entry.body.call);
         return;
       }
       case "denied":
@@ -191,7 +193,7 @@ export class CachedBook implements Book {
     for (const { seq: placed, entry } of this.#appended) {
       seq = placed;
       const { kind, callId, atMs, costNanoUsd } = entry;
-      const row = { seq, kind, callId, atMs, costNanoUsd, charges: chargesToText(entry.charges), body: toJson(entry.body) };
+      const row = { seq, kind, callId, atMs, costNanoUsd, charges: chargesToText(entry.charges), body: bodyToText(entry.body) };
       hash = hashOfEntry({ ...row, previousHash: hash });
       this.#write.entry({ ...row, hash });
     }
@@ -206,19 +208,12 @@ export class CachedBook implements Book {
     const position = placed?.position ?? row?.position;
     const endSeq = end?.seq ?? row?.endSeq;
     if (position === undefined || endSeq === undefined) throw new TypeError(`call ${callId} ends without having been reserved`);
-    const reported = row?.reported ?? this.#reportedOf(position);
+    const reported = placed?.reported ?? row?.reported;
+    if (reported === undefined) throw new TypeError(`call ${callId} ends without the labels it was reserved with`);
     const { scopes, model, atMs: startedAtMs } = open;
     const tokens = end === undefined ? (row?.tokens ?? NO_TOKENS) : reportTokensOf(end.entry);
     const counted = status === "expired" ? countedToText(open, spent) : undefined;
     this.#write.call({ position, callId, status, startedAtMs, endSeq, scopes, reported, model, costNanoUsd, tokens, counted });
-  }
-
-  /** The labels a call is reported under, from the entry it began with. */
-  #reportedOf(position: number): ReturnType<typeof reportedLabelsOf> {
-    const own = this.#appended[position - (this.#appended[0]?.seq ?? 0)]?.entry.body;
-    const body = own ?? this.#read.entry(position).body;
-    if (body.kind !== "reserved") throw new TypeError(`entry ${position} is ${body.kind}, not reserved`);
-    return reportedLabelsOf(body.call);
   }
 
   #writeDenied(callId: string): void {

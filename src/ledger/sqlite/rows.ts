@@ -59,11 +59,23 @@ export function assertCheck(
   if (!Buffer.from(checkHashOf(table, columns)).equals(stored)) throw new CorruptRowError(table, key);
 }
 
+/** A reservation's charges are written twice, in its entry and with the open call. */
+const writtenCharges = new WeakMap<readonly Charge[], string>();
+
 /** `[["all","usd@day:UTC","c:…","0","270720000"],…]`: amounts as text, exact at any size, and summed by SQL in `verify`. */
 export function chargesToText(charges: readonly Charge[]): string {
-  return JSON.stringify(
-    charges.map((charge) => [charge.scopeKey, charge.what, charge.windowKey, `${charge.spent}`, `${charge.reserved}`]),
-  );
+  const written = writtenCharges.get(charges);
+  if (written !== undefined) return written;
+  const lists = charges.map((charge) => [
+    charge.scopeKey,
+    charge.what,
+    charge.windowKey,
+    `${charge.spent}`,
+    `${charge.reserved}`,
+  ]);
+  const text = JSON.stringify(lists);
+  writtenCharges.set(charges, text);
+  return text;
 }
 
 /** Reads what {@link chargesToText} wrote. */

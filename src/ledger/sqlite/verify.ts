@@ -1,3 +1,269 @@
-export function verifySqliteLedger(_path: string): { differences: string[] } {
-  return { differences: [] };
+/**
+ * Owns the proof that a ledger file is what was written: everything is recomputed from the entries, with its own statements and its
+ * own hashing, and compared with what is stored beside them.
+ * Does not own repairing anything. Shares no code with the rules or with the writing side: a mistake there must show here.
+ * Invariant: whatever the file holds, the answer is a report; a file that cannot be read is a difference.
+ */
+import Database, { SqliteError } from "better-sqlite3";
+import { createHash } from "node:crypto";
+import { statSync } from "node:fs";
+import { LedgerUnavailableError } from "../ledger.ts";
+import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
+import { CallsCheck } from "./verify-calls.ts";
+import { findWrongCounters, sumCharges, type WrongCounter } from "./statements/verify-counters.ts";
+
+/** What was found. */
+export interface VerifyReport {
+  path: string;
+  entryCount: number;
+  callCount: number;
+  counterCount: number;
+  /** One sentence each: file, entry or counter, what is stored, what it should be. Empty: everything agrees. */
+  differences: readonly string[];
+  /** True if there were more differences than are listed. */
+  isCut: boolean;
+}
+
+/** More than anybody reads; a damaged page alone can make thousands. */
+const DIFFERENCES_MAX = 200;
+/** Entries looked at between two reports of progress. */
+const STEP_ENTRIES = 10_000;
+
+/**
+ * Recomputes a ledger file from its entries. Reads one moment of it, also while a gateway writes.
+ *
+ * @param onProgress told from time to time how much of the work is done, 0…1.
+ * @throws LedgerUnavailableError if there is no file, or another program locks it.
+ */
+export function verifySqliteLedger(path: string, { onProgress }: { onProgress?: (share: number) => void } = {}): VerifyReport {
+  const check = new Verification(path, onProgress ?? (() => undefined));
+  try {
+    check.run();
+  } finally {
+    check.close();
+  }
+  return check.report();
+}
+
+class Verification {
+  readonly #path: string;
+  readonly #onProgress: (share: number) => void;
+  readonly #differences: string[] = [];
+  #db: Database.Database | undefined;
+  #isCut = false;
+  #entryCount = 0;
+  #callCount = 0;
+  #counterCount = 0;
+
+  constructor(path: string, onProgress: (share: number) => void) {
+    this.#path = path;
+    this.#onProgress = onProgress;
+  }
+
+  run(): void {
+    const isOpen = this.#try("the file", () => this.#open());
+    if (!isOpen) return;
+    const steps: [string, (db: Database.Database) => void][] = [
+      ["the schema", (db) => this.#checkSchema(db)],
+      ["the pages", (db) => this.#checkPages(db)],
+      ["the entries", (db) => this.#checkEntries(db)],
+      ["the counters", (db) => this.#checkCounters(db)],
+      ["the check hashes", (db) => this.#checkHashes(db)],
+    ];
+    for (const [what, step] of steps) this.#try(what, () => step(this.#opened()));
+    this.#onProgress(1);
+  }
+
+  close(): void {
+    this.#db?.close();
+  }
+
+  report(): VerifyReport {
+    return {
+      path: this.#path,
+      entryCount: this.#entryCount,
+      callCount: this.#callCount,
+      counterCount: this.#counterCount,
+      differences: this.#differences,
+      isCut: this.#isCut,
+    };
+  }
+
+  #opened(): Database.Database {
+    if (this.#db === undefined) throw new Error("the file is not open");
+    return this.#db;
+  }
+
+  #differs(sentence: string): void {
+    if (this.#differences.length < DIFFERENCES_MAX) this.#differences.push(`${this.#path}: ${sentence}`);
+    else this.#isCut = true;
+  }
+
+  /** A damaged file fails in many ways; each is a finding, and the other checks still run. */
+  #try(what: string, step: () => void): boolean {
+    try {
+      step();
+      return true;
+    } catch (error) {
+      if (error instanceof LedgerUnavailableError) throw error;
+      if (error instanceof SqliteError && error.code.startsWith("SQLITE_BUSY")) {
+        throw new LedgerUnavailableError(`ledger ${this.#path}: another program locks it: ${error.message}`, { cause: error });
+      }
+      this.#differs(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+      return false;
+    }
+  }
+
+  #open(): void {
+    const size = sizeOf(this.#path);
+    const db = new Database(this.#path, { readonly: true, fileMustExist: true, timeout: 1_000 });
+    this.#db = db;
+    db.defaultSafeIntegers(true);
+    db.pragma("trusted_schema = off");
+    db.pragma("cell_size_check = on");
+    db.exec("begin");
+    const applicationId = Number(db.pragma("application_id", { simple: true }));
+    const version = Number(db.pragma("user_version", { simple: true }));
+    if (applicationId !== APPLICATION_ID)
+      this.#differs(`its application id is ${applicationId}; a ledger's is ${APPLICATION_ID}`);
+    if (version !== SCHEMA_VERSION) this.#differs(`its schema version is ${version}; this program knows ${SCHEMA_VERSION}`);
+    const pageBytes = Number(db.pragma("page_size", { simple: true }));
+    if (size % pageBytes !== 0) this.#differs(`it has ${size} bytes, which is no multiple of its page size ${pageBytes}`);
+  }
+
+  /** Compares every table, index and trigger with those that the migrations make. */
+  #checkSchema(db: Database.Database): void {
+    const expected = new Database(":memory:");
+    for (const { sql } of MIGRATIONS) expected.exec(sql);
+    const read = (of: Database.Database): Map<string, string> =>
+      new Map(
+        of
+          .prepare<[], { name: string; type: string; sql: string | null }>("select name, type, sql from sqlite_schema")
+          .all()
+          .map(({ name, type, sql }) => [`${type} ${name}`, sql ?? ""]),
+      );
+    const [wanted, found] = [read(expected), read(db)];
+    expected.close();
+    for (const [name, sql] of wanted) {
+      if (found.get(name) !== sql) this.#differs(`${name} is ${found.has(name) ? "not defined as it was made" : "missing"}`);
+    }
+    for (const name of found.keys()) if (!wanted.has(name)) this.#differs(`${name} does not belong into a ledger`);
+  }
+
+  #checkPages(db: Database.Database): void {
+    const rows = db.pragma(`integrity_check(${DIFFERENCES_MAX})`) as { integrity_check: string }[];
+    for (const { integrity_check: found } of rows) if (found !== "ok") this.#differs(`integrity check: ${found}`);
+  }
+
+  /** The chain, and the life of every call, in one pass. */
+  #checkEntries(db: Database.Database): void {
+    const calls = new CallsCheck(db, (sentence) => this.#differs(sentence));
+    const total = Number(db.prepare<[], { count: bigint }>("select count(*) as count from entries").get()?.count ?? 0);
+    let hash: Uint8Array = new Uint8Array(32);
+    let expectedSeq = 1;
+    for (const row of entriesOf(db)) {
+      const seq = Number(row.seq);
+      this.#entryCount += 1;
+      if (seq !== expectedSeq) this.#differs(`entry ${expectedSeq} is missing; the next one is ${seq}`);
+      const recomputed = chainHash(hash, row);
+      if (!recomputed.equals(row.hash)) {
+        this.#differs(`entry ${seq}: its stored hash is ${row.hash.toString("hex")}, recomputed ${recomputed.toString("hex")}`);
+      }
+      calls.read(row);
+      hash = row.hash;
+      expectedSeq = seq + 1;
+      if (this.#entryCount % STEP_ENTRIES === 0) this.#onProgress((this.#entryCount / Math.max(1, total)) * 0.6);
+    }
+    calls.finish();
+    this.#callCount = calls.callCount;
+  }
+
+  #checkCounters(db: Database.Database): void {
+    sumCharges(db, (share) => this.#onProgress(0.6 + share * 0.3));
+    const { wrong, count } = findWrongCounters(db);
+    this.#counterCount = count;
+    for (const counter of wrong) this.#differs(sentenceOf(counter));
+  }
+
+  #checkHashes(db: Database.Database): void {
+    const tables = ["counters", "past_counters", "open_calls", "calls", "configs", "owners", "keys"] as const;
+    for (const table of tables) this.#try(`table ${table}`, () => this.#checkTable(db, table));
+  }
+
+  #checkTable(db: Database.Database, table: string): void {
+    const columns = db
+      .prepare<[string], { name: string }>("select name from pragma_table_info(?) order by cid")
+      .all(table)
+      .map(({ name }) => name)
+      .filter((name) => name !== "check_hash");
+    const rows = db.prepare<[], Record<string, string | bigint | Buffer | null>>(
+      `select ${columns.join(", ")}, check_hash from ${table}`,
+    );
+    for (const row of rows.iterate()) {
+      const values = columns.map((name) => row[name] ?? null);
+      const stored = row["check_hash"];
+      if (!Buffer.isBuffer(stored) || !checkHash(table, values).equals(stored)) {
+        this.#differs(`table ${table}, row ${JSON.stringify(values[0]?.toString())}: its check hash does not fit its columns`);
+      }
+    }
+  }
+}
+
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size;
+  } catch (error) {
+    throw new LedgerUnavailableError(
+      `ledger ${path}: it cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** An entry as it is stored. */
+export interface StoredEntry {
+  seq: bigint;
+  kind: string;
+  call_id: string;
+  at_ms: bigint;
+  cost_nano_usd: bigint | null;
+  charges: string;
+  body: string;
+  hash: Buffer;
+}
+
+function entriesOf(db: Database.Database): IterableIterator<StoredEntry> {
+  return db
+    .prepare<[], StoredEntry>(
+      "select seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash from entries not indexed order by seq",
+    )
+    .iterate();
+}
+
+/** What an entry's hash must be: SHA-256 over the hash before, in hex, and every column, a line each. */
+function chainHash(previous: Uint8Array, row: StoredEntry): Buffer {
+  const digest = createHash("sha256");
+  digest.update(`${Buffer.from(previous).toString("hex")}\n${row.seq}\n${row.kind}\n${JSON.stringify(row.call_id)}\n`);
+  digest.update(`${row.at_ms}\n${row.cost_nano_usd ?? "-"}\n${row.charges}\n${row.body}`);
+  return digest.digest();
+}
+
+/** What a row's check hash must be: the first half of SHA-256 over the table's name and every column, a line each. */
+function checkHash(table: string, values: readonly (string | bigint | Buffer | null)[]): Buffer {
+  const digest = createHash("sha256");
+  digest.update(table);
+  for (const value of values) digest.update(`\n${value === null ? "-" : JSON.stringify(value.toString())}`);
+  return digest.digest().subarray(0, 16);
+}
+
+function sentenceOf(counter: WrongCounter): string {
+  const { scopeKey, what, windowKey, stored, recomputed } = counter;
+  const name = `counter "${scopeKey} ${what} ${windowKey}"`;
+  if (stored === undefined)
+    return `${name} is missing; its entries sum to spent ${recomputed.spent}, reserved ${recomputed.reserved}`;
+  const found = `spent ${stored.spent}, reserved ${stored.reserved} are stored`;
+  if (recomputed === undefined) return `${name}: ${found}, but no entry charges it`;
+  return `${name}: ${found}; its entries sum to spent ${recomputed.spent}, reserved ${recomputed.reserved}`;
 }

@@ -2,7 +2,7 @@
 import type { Database } from "better-sqlite3";
 import type { EntryBody, NewEntry } from "../../../core/decisions/operations.ts";
 import { toNanoUsd } from "../../../core/money/money.ts";
-import { fromJson } from "../../json.ts";
+import { bodyFromText } from "../body.ts";
 import { FIRST_HASH } from "../rows.ts";
 
 /** An entry as its columns hold it. */
@@ -61,7 +61,7 @@ export function prepareReadEntry(db: Database): (seq: number) => KeptEntry {
       atMs: Number(row.at_ms),
       costNanoUsd: row.cost_nano_usd === null ? undefined : toNanoUsd(row.cost_nano_usd),
       charges: row.charges,
-      body: fromJson(row.body) as EntryBody,
+      body: bodyFromText(row.body),
     };
   };
 }
@@ -71,7 +71,7 @@ export function prepareReadAlerts(db: Database): (limit: number) => EntryBody[] 
   const statement = db.prepare<[number], { body: string }>(`
     select body from entries where kind = 'alert' order by seq desc limit ?
   `);
-  return (limit) => statement.all(limit).map(({ body }) => fromJson(body) as EntryBody);
+  return (limit) => statement.all(limit).map(({ body }) => bodyFromText(body));
 }
 
 /** Entries from one number on, as they are stored; for checking the chain. */

@@ -1,7 +1,9 @@
 /** The statements over `open_calls`: what is not ended yet. What never changes about a call is read from its first entry. */
 import type { Database } from "better-sqlite3";
 import type { OpenCall } from "../../../core/decisions/operations.ts";
+import { openCallOf } from "../../../core/decisions/transitions.ts";
 import { toNanoUsd } from "../../../core/money/money.ts";
+import { reportedLabelsOf } from "../../call-record.ts";
 import { assertCheck, chargesFromText, chargesToText, checkHashOf } from "../rows.ts";
 import { prepareReadEntry } from "./entries.ts";
 
@@ -16,9 +18,10 @@ interface OpenCallRow {
   check_hash: Buffer;
 }
 
-/** An open call and the number of the entry it began with. */
+/** An open call, the number of the entry it began with, and the labels it is reported under; both are known once that is written. */
 export interface PlacedOpenCall {
   position: number;
+  reported: ReturnType<typeof reportedLabelsOf> | undefined;
   open: OpenCall;
 }
 
@@ -45,16 +48,15 @@ function prepareFromRow(db: Database): (row: OpenCallRow) => PlacedOpenCall {
   const readEntry = prepareReadEntry(db);
   return (row) => {
     assertCheck("open_calls", row.call_id, columnsOf(row), row.check_hash);
-    const { body } = readEntry(Number(row.position));
+    const { body, atMs } = readEntry(Number(row.position));
     if (body.kind !== "reserved") throw new TypeError(`open call ${row.call_id}: entry ${row.position} is ${body.kind}`);
     const open = {
-      ...body.open,
-      charges: chargesFromText(row.charges),
+      ...openCallOf({ body, atMs, charges: chargesFromText(row.charges) }),
       usdBound: row.usd_bound === null ? undefined : toNanoUsd(row.usd_bound),
       inputTokensBound: Number(row.input_tokens_bound),
       outputTokensBound: Number(row.output_tokens_bound),
     };
-    return { position: Number(row.position), open };
+    return { position: Number(row.position), reported: reportedLabelsOf(body.call), open };
   };
 }
 

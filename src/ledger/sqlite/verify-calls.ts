@@ -1,0 +1,175 @@
+/**
+ * Owns the proof of every call's life, read off the entries alone: it begins once, ends once (or late, once more), what it cost is what
+ * it was charged in every money counter, and what it holds while open is what its entries left it with.
+ * Shares no code with the rules: the life of a call is written down here a second time.
+ */
+import type { Database } from "better-sqlite3";
+import type { StoredEntry } from "./verify.ts";
+
+interface Held {
+  spent: bigint;
+  reserved: bigint;
+}
+
+interface Life {
+  position: bigint;
+  /** By counter. */
+  charges: Map<string, Held>;
+  ending: { status: string; seq: bigint; costNanoUsd: bigint | null } | undefined;
+}
+
+interface CallRow {
+  position: bigint;
+  status: string;
+  end_seq: bigint;
+  cost_nano_usd: bigint | null;
+}
+
+/** Follows every call through the entries. */
+export class CallsCheck {
+  callCount = 0;
+  readonly #lives = new Map<string, Life>();
+  readonly #differs: (sentence: string) => void;
+  readonly #db: Database;
+  readonly #readRow;
+  #rowCount = 0;
+
+  constructor(db: Database, differs: (sentence: string) => void) {
+    this.#db = db;
+    this.#differs = differs;
+    this.#readRow = db.prepare<[string], CallRow>("select position, status, end_seq, cost_nano_usd from calls where call_id = ?");
+  }
+
+  /** Reads the next entry. */
+  read(row: StoredEntry): void {
+    switch (row.kind) {
+      case "reserved":
+      case "denied":
+        return this.#begin(row);
+      case "renewed":
+      case "filled":
+        return this.#charge(row);
+      case "settled":
+      case "voided":
+      case "expired":
+        return this.#end(row);
+      case "alert":
+        return;
+      default:
+        this.#differs(`entry ${row.seq}: its kind is "${row.kind}", which there is not`);
+    }
+  }
+
+  #begin(row: StoredEntry): void {
+    this.callCount += 1;
+    if (this.#lives.has(row.call_id)) this.#differs(`entry ${row.seq}: call "${row.call_id}" begins a second time`);
+    const life: Life = { position: row.seq, charges: new Map(), ending: undefined };
+    if (row.kind === "denied") return this.#compareRow(row.call_id, life, { status: "denied", seq: row.seq, costNanoUsd: null });
+    this.#lives.set(row.call_id, life);
+    this.#charge(row);
+  }
+
+  #charge(row: StoredEntry): void {
+    // What a new limit was filled with for calls that are over is charged in nobody's name.
+    if (row.kind === "filled" && row.call_id === "") return;
+    const life = this.#lives.get(row.call_id);
+    if (life === undefined) return this.#differs(`entry ${row.seq}: call "${row.call_id}" is ${row.kind}, but is not open`);
+    for (const [scopeKey, what, windowKey, spent, reserved] of chargesOf(row)) {
+      const name = JSON.stringify([scopeKey, what, windowKey]);
+      const before = life.charges.get(name) ?? { spent: 0n, reserved: 0n };
+      life.charges.set(name, { spent: before.spent + BigInt(spent), reserved: before.reserved + BigInt(reserved) });
+    }
+  }
+
+  #end(row: StoredEntry): void {
+    const life = this.#lives.get(row.call_id);
+    const isLate = life?.ending?.status === "expired" && row.kind === "settled";
+    if (life === undefined || (life.ending !== undefined && !isLate)) {
+      return this.#differs(`entry ${row.seq}: call "${row.call_id}" is ${row.kind}, but is not open`);
+    }
+    this.#charge(row);
+    life.ending = { status: row.kind, seq: row.seq, costNanoUsd: row.cost_nano_usd };
+    if (row.kind === "expired") return;
+    this.#close(row.call_id, life);
+  }
+
+  /** Checks a call that cannot change any more, and forgets it. */
+  #close(callId: string, life: Life): void {
+    this.#lives.delete(callId);
+    const { ending } = life;
+    if (ending === undefined) return;
+    const cost = ending.status === "voided" ? 0n : (ending.costNanoUsd ?? 0n);
+    for (const [name, { spent, reserved }] of life.charges) {
+      const [scopeKey, what] = JSON.parse(name) as [string, string, string];
+      const counter = `${scopeKey} ${what}`;
+      if (reserved !== 0n) this.#differs(`call "${callId}" is ${ending.status}, but still holds ${reserved} in "${counter}"`);
+      if (/^usd\b/.test(what) && spent !== cost) {
+        this.#differs(`call "${callId}" cost ${cost} (entry ${ending.seq}), but is charged ${spent} in "${counter}"`);
+      }
+    }
+    this.#compareRow(callId, life, ending);
+  }
+
+  #compareRow(callId: string, { position }: Life, ending: NonNullable<Life["ending"]>): void {
+    this.#rowCount += 1;
+    const row = this.#readRow.get(callId);
+    if (row === undefined)
+      return this.#differs(`call "${callId}" is ${ending.status} (entry ${ending.seq}), but has no row in calls`);
+    const stored = [row.status, row.position, row.end_seq, row.cost_nano_usd ?? "no cost"].join(", ");
+    const recomputed = [ending.status, position, ending.seq, ending.costNanoUsd ?? "no cost"].join(", ");
+    if (stored !== recomputed) this.#differs(`call "${callId}": calls says ${stored}; its entries say ${recomputed}`);
+  }
+
+  /** After the last entry: what is open must be listed as open, and nothing else may be listed. */
+  finish(): void {
+    for (const [callId, life] of this.#lives) if (life.ending !== undefined) this.#close(callId, life);
+    this.#compareOpenCalls();
+    const count = Number(this.#db.prepare<[], { count: bigint }>("select count(*) as count from calls").get()?.count ?? 0);
+    if (count !== this.#rowCount)
+      this.#differs(`calls has ${count} rows; the entries tell of ${this.#rowCount} calls that are over`);
+  }
+
+  #compareOpenCalls(): void {
+    const rows = this.#db.prepare<[], { call_id: string; position: bigint; charges: string }>(
+      "select call_id, position, charges from open_calls",
+    );
+    for (const { call_id: callId, position, charges } of rows.iterate()) {
+      const life = this.#lives.get(callId);
+      this.#lives.delete(callId);
+      if (life === undefined) {
+        this.#differs(`call "${callId}" is listed as open, but no entry says so`);
+        continue;
+      }
+      const stored = new Map<string, Held>();
+      for (const [scopeKey, what, windowKey, spent, reserved] of JSON.parse(charges) as WrittenCharge[]) {
+        stored.set(JSON.stringify([scopeKey, what, windowKey]), { spent: BigInt(spent), reserved: BigInt(reserved) });
+      }
+      const text = (held: Map<string, Held>): string =>
+        [...held]
+          .map(([name, { spent, reserved }]) => `${name} ${spent} ${reserved}`)
+          .sort((a, b) => (a < b ? -1 : 1))
+          .join("; ");
+      if (position !== life.position || text(stored) !== text(life.charges)) {
+        this.#differs(`open call "${callId}" holds ${text(stored)}; its entries leave it with ${text(life.charges)}`);
+      }
+    }
+    for (const callId of this.#lives.keys()) this.#differs(`call "${callId}" is open, but is not listed as open`);
+  }
+}
+
+type WrittenCharge = [scopeKey: string, what: string, windowKey: string, spent: string, reserved: string];
+
+/** Text that is no list of charges was changed: the chain says so already. */
+function chargesOf(row: StoredEntry): WrittenCharge[] {
+  try {
+    const charges = JSON.parse(row.charges) as WrittenCharge[];
+    return Array.isArray(charges) && charges.every((charge) => isAmount(charge[3]) && isAmount(charge[4])) ? charges : [];
+  } catch {
+    // Reported by the chain, which this text is part of.
+    return [];
+  }
+}
+
+function isAmount(text: unknown): boolean {
+  return typeof text === "string" && /^-?\d+$/.test(text);
+}
