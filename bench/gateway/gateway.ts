@@ -58,7 +58,7 @@ function start(file: string, argument = ""): Promise<string> {
   });
   children.push(child);
   return new Promise((resolve, reject) => {
-    child.once("message", (port) => resolve(`http://127.0.0.1:${String(port)}`));
+    child.once("message", (port) => resolve(`http://127.0.0.1:${Number(port)}`));
     child.once("exit", () => reject(new Error(`${file} ended before it listened`)));
   });
 }

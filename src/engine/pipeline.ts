@@ -326,7 +326,11 @@ export function createEngine(options: EngineOptions): Engine {
         sentAtMs ??= clock.nowMs();
       },
       openMeter(contentType) {
-        const meter = incoming.provider.openMeter({ contentType, requestedModel: candidate.model, cacheWrites: facts.cacheWrites });
+        const meter = incoming.provider.openMeter({
+          contentType,
+          requestedModel: candidate.model,
+          cacheWrites: facts.cacheWrites,
+        });
         return renewing(meter, { provider: incoming.provider.name, callId, candidate, facts });
       },
       end(end, providerRequestId) {

@@ -90,12 +90,7 @@ function ratedResult(
   // What has no price is unpriced, never free: such a call is counted at its bound until somebody prices it.
   const isPriced = rated.outcome === "rated" && !rated.flags.includes("unknown_meter");
   const isDearest = rated.priceIds.some((id) => id.endsWith("#dearest"));
-  const all = [
-    ...flags,
-    ...rated.flags,
-    ...(isPriced ? [] : ["unpriced"]),
-    ...(isDearest ? ["dearest_price"] : []),
-  ];
+  const all = [...flags, ...rated.flags, ...(isPriced ? [] : ["unpriced"]), ...(isDearest ? ["dearest_price"] : [])];
   return {
     ...describe(input, reading, input.end.kind === "lost" ? undefined : input.end.status),
     costNanoUsd: isPriced ? rated.costNanoUsd : undefined,

@@ -127,7 +127,7 @@ it("is equal to the provider's bill where usage was reported, never below it els
     [
       `seed ${seed}: ${CALLS} calls, ${inFlightMost} in flight, a reload in the middle; bill $${formatUsd(bill)}, ledger $${formatUsd(ledgerNanoUsd)}`,
       ...[...rows]
-        .sort()
+        .sort(([a], [b]) => (a < b ? -1 : 1))
         .map(
           ([name, { calls, equal, aboveNanoUsd }]) =>
             `${name.padEnd(24)} ${String(calls).padStart(5)} calls, ${String(equal).padStart(5)} equal, above by $${formatUsd(aboveNanoUsd)}`,
