@@ -148,6 +148,11 @@ export function createEngine(options: EngineOptions): Engine {
     const attempt = startAttempt(incoming, read.facts, callId, receivedAtMs);
     try {
       return await decide(attempt);
+    } catch (error) {
+      // Reading can fail as well as writing: nothing is let through unseen.
+      if (!isLedgerUnavailable(error)) throw error;
+      notifier.warn("ledger_unavailable", { callId, reason: error.message });
+      return refused(attempt, { code: "ledger_unavailable" });
     } finally {
       if (attempt.waiter !== undefined) line.leave(attempt.waiter);
     }
@@ -193,7 +198,7 @@ export function createEngine(options: EngineOptions): Engine {
         case "denied":
           return denied(attempt, result);
         case "duplicate":
-          if (await isOldDuplicate(attempt)) continue;
+          if (await isFreeAgain(attempt)) continue;
           return refused(attempt, { code: "duplicate_call" });
         case "unavailable":
           return unavailable(attempt, result.operation);
@@ -228,6 +233,7 @@ export function createEngine(options: EngineOptions): Engine {
     const placesAhead = places.ahead(atMs);
     const { ownerId } = options;
     const operation = { kind: "reserve" as const, atMs, ownerId, call, candidates, heldBack, grantedStartsMs, placesAhead };
+    if (settler.isBlocked(call.callId)) return { outcome: "unavailable", operation };
     try {
       const [result] = await ledger.apply([operation]);
       return result ?? { outcome: "unavailable", operation };
@@ -241,9 +247,9 @@ export function createEngine(options: EngineOptions): Engine {
   function unavailable(attempt: Attempt, operation: ReserveOperation): Opening {
     const [candidate] = operation.candidates;
     const { callId } = attempt.call;
-    if (options.rules().onLedgerUnavailable === "deny" || candidate === undefined) {
+    if (options.rules().onLedgerUnavailable === "deny" || candidate === undefined || !settler.hasRoom()) {
       // Whether it was written is unknown: what may be held must not stay held.
-      settler.voidLater(callId, "ledger_unavailable");
+      if (!settler.isBlocked(callId)) settler.voidLater(callId, "ledger_unavailable");
       return refused(attempt, { code: "ledger_unavailable" });
     }
     bypassedCount += 1;
@@ -423,11 +429,16 @@ export function createEngine(options: EngineOptions): Engine {
     return refused(attempt, why);
   }
 
-  /** True if the first call with this idempotency key ended long ago: the key is free again, under another name. */
-  async function isOldDuplicate(attempt: Attempt): Promise<boolean> {
+  /**
+   * True if the idempotency key is free again, now under another name: the first call with it ended long ago, or nothing of it was ever
+   * sent, so that a second sending pays nothing twice.
+   */
+  async function isFreeAgain(attempt: Attempt): Promise<boolean> {
     const { callId } = attempt.call;
     const [first] = await ledger.calls({ limit: 1, callId });
-    if (first?.endedAtMs === undefined || clock.nowMs() - first.endedAtMs < DUPLICATE_MS) return false;
+    const isUnsent = first?.status === "denied" || first?.status === "voided";
+    const isLongAgo = first?.endedAtMs !== undefined && clock.nowMs() - first.endedAtMs >= DUPLICATE_MS;
+    if (!isUnsent && !isLongAgo) return false;
     attempt.call = { ...attempt.call, callId: ids.named("call", callId) };
     return true;
   }

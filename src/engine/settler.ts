@@ -1,8 +1,8 @@
 /**
  * Owns that every ending reaches the ledger, also when the ledger cannot be written at the moment it happens.
  * Does not own what a call is settled at (settlement.ts).
- * Invariants: an ending is asked for again until the ledger has answered it, which is safe because it is idempotent; memory for
- * endings that wait is bounded by the calls that were admitted.
+ * Invariants: an ending is asked for again until the ledger has answered it, which is safe because it is idempotent; how many wait is
+ * bounded: of calls that were admitted all, and no more are admitted while too many wait.
  */
 import type {
   EndResult,
@@ -16,8 +16,14 @@ import type { Ledger } from "../ledger/ledger.ts";
 import type { Clock, Notifier } from "./ports.ts";
 import { isLedgerUnavailable } from "./refusing.ts";
 
+/** While so many endings wait for the ledger, no call is let through: a ledger that is gone for a night must not fill the memory. */
+const PENDING_MAX = 10_000;
+/** Of calls that were refused because the ledger did not answer, so many are remembered; from then on it is not asked at all. */
+const UNCERTAIN_MAX = 1_000;
 /** How long until an ending that the ledger could not take is tried again. */
 const RETRY_MS = 500;
+/** So many go to the ledger together: one commit for all of them. */
+const RETRIED_AT_ONCE = 200;
 
 export type Ending = SettleOperation | VoidOperation | ExpireOperation;
 
@@ -38,6 +44,10 @@ export interface Settler {
   end(ending: Ending, unwritten?: ReserveOperation): Promise<Settled>;
   /** Gives back a reservation that may or may not have been written. */
   voidLater(callId: string, reason: string): void;
+  /** True if the ledger must not be asked about this call now: its ending waits, or too many endings do. */
+  isBlocked(callId: string): boolean;
+  /** True if there is room for the ending of one more call that the ledger knows nothing of. */
+  hasRoom(): boolean;
   readonly pendingCount: number;
   flush(deadlineAtMs: number): Promise<void>;
 }
@@ -51,8 +61,11 @@ export function createSettler(input: {
   const { ledger, clock, notifier, freed } = input;
   /** Endings that the ledger has not answered, each with its reservation where that is not written either. */
   const pending = new Map<Ending, ReserveOperation | undefined>();
+  /** Calls of which it is unknown whether they were reserved: sent again under their name, they must not be voided while they run. */
+  const uncertain = new Set<string>();
   let isRetrying = false;
 
+  /** True once the ledger has answered. Whatever else it fails with is told, and the ending kept: money must not stay held in silence. */
   async function tryEnd(ending: Ending): Promise<boolean> {
     const unwritten = pending.get(ending);
     try {
@@ -61,7 +74,7 @@ export function createSettler(input: {
       if (result !== undefined) report(ending, result);
       return true;
     } catch (error) {
-      if (!isLedgerUnavailable(error)) throw error;
+      if (!isLedgerUnavailable(error)) notifier.warn("internal_error", { callId: ending.callId, message: String(error) });
       return false;
     }
   }
@@ -75,19 +88,24 @@ export function createSettler(input: {
     if (result.outcome === "conflict") notifier.warn("settlement_conflict", { callId: ending.callId });
   }
 
-  function keepTrying(): void {
+  function keepTrying(waitMs = RETRY_MS): void {
     if (isRetrying || pending.size === 0) return;
     isRetrying = true;
-    clock.after(RETRY_MS, () => void retry());
+    clock.after(waitMs, () => void retry());
   }
 
   async function retry(): Promise<void> {
-    for (const ending of pending.keys()) {
-      if (!(await tryEnd(ending))) break;
+    const tried = [...pending.keys()].slice(0, RETRIED_AT_ONCE);
+    const answers = await Promise.all(tried.map(tryEnd));
+    tried.forEach((ending, index) => {
+      const unwritten = pending.get(ending);
       pending.delete(ending);
-    }
+      if (answers[index] === true) uncertain.delete(ending.callId);
+      // To the end of the queue: one that the ledger never takes, because its row is damaged, must not keep the others waiting.
+      else pending.set(ending, unwritten);
+    });
     isRetrying = false;
-    keepTrying();
+    keepTrying(answers.includes(true) ? 0 : RETRY_MS);
   }
 
   return {
@@ -102,9 +120,14 @@ export function createSettler(input: {
       return { costNanoUsd: ending.kind === "settle" ? ending.result.costNanoUsd : undefined, isDurable };
     },
     voidLater(callId, reason) {
+      uncertain.add(callId);
       pending.set({ kind: "void", atMs: clock.nowMs(), callId, reason }, undefined);
       keepTrying();
     },
+    isBlocked(callId) {
+      return uncertain.size >= UNCERTAIN_MAX || uncertain.has(callId);
+    },
+    hasRoom: () => pending.size < PENDING_MAX,
     get pendingCount() {
       return pending.size;
     },

@@ -100,7 +100,8 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
     settings: () => ({
       bodyBytesMax: config.server.bodyBytesMax,
       onClientAbort: config.onClientAbort,
-      isPassthroughAllowed: isLoopback(config.server.host) || config.server.passthroughKeys === "allow",
+      // Where it listens was decided at start; a reload does not move it.
+      isPassthroughAllowed: isLoopback(input.config.server.host) || config.server.passthroughKeys === "allow",
     }),
     findKey: createKeyFinder(ledger, clock),
     clock,

@@ -9,6 +9,7 @@ import type { Refusal } from "../core/errors/codes.ts";
 import {
   ambiguousPath,
   invalidRequest,
+  ledgerUnavailable,
   notMetered,
   requestTooLarge,
   unauthorized,
@@ -20,6 +21,7 @@ import {
 import type { Engine, IncomingCall, Presence } from "../engine/pipeline.ts";
 import type { Caller } from "../engine/identify.ts";
 import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
+import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Provider } from "../providers/provider.ts";
 import { refuseBytes, sendJson, sendRefusal } from "./answering.ts";
 import { readBody } from "./body.ts";
@@ -188,7 +190,14 @@ async function callerOf(options: GatewayOptions, headers: RawHeaders): Promise<W
     return { outcome: "refused", refusal: invalidRequest({ where: "credential", problem }) };
   }
   if (credential.outcome === "one" && credential.value.startsWith("prs_")) {
-    const found = await options.findKey(credential.value);
+    const found = await options.findKey(credential.value).catch((error: unknown) => {
+      if (!isLedgerUnavailable(error)) throw error;
+      options.notifier.warn("ledger_unavailable", { reason: error.message });
+      return undefined;
+    });
+    if (found === undefined) {
+      return { outcome: "refused", refusal: ledgerUnavailable({ reason: "its keys cannot be read" }) };
+    }
     if (found.outcome === "refused") return { outcome: "refused", refusal: unauthorized({ problem: found.problem }) };
     if (options.upstreamKey === undefined) {
       const problem = "the key is valid, but the gateway has no ANTHROPIC_API_KEY of its own to call the provider with";
