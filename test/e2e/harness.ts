@@ -33,6 +33,8 @@ export interface BenchOptions {
   simulator?: SimulatorOptions;
   env?: Record<string, string>;
   gateway?: Partial<GatewayInput>;
+  /** Where the ledger lies, if not in a folder of its own. */
+  ledgerPath?: string;
 }
 
 const ROOMY = "limits: [{ name: roomy, per: all, usd: 1_000_000, every: day }]\n";
@@ -55,7 +57,7 @@ export async function startSharedBench(
 
 async function openBench(options: BenchOptions): Promise<{ bench: Bench; close: () => Promise<void> }> {
   const folder = await mkdtemp(join(tmpdir(), "purser-e2e-"));
-  const ledgerPath = join(folder, "ledger.db");
+  const ledgerPath = options.ledgerPath ?? join(folder, "ledger.db");
   const clock = options.clock;
   const simulator = await startSimulator({ ...(clock === undefined ? {} : { now: () => clock.nowMs() }), ...options.simulator });
   const env = { PURSER_PORT: "0", PURSER_LEDGER: ledgerPath, PURSER_ANTHROPIC_URL: simulator.url, ...options.env };
@@ -66,12 +68,17 @@ async function openBench(options: BenchOptions): Promise<{ bench: Bench; close: 
   };
   const alerts: Alert[] = [];
   const warnings: Bench["warnings"] = [];
-  const gateway = await startGateway({
+  const started = startGateway({
     config: configOf(options.yaml ?? ROOMY),
     env,
     notifier: { alert: (alert) => void alerts.push(alert), warn: (event, details) => void warnings.push({ event, details }) },
     ...(clock === undefined ? {} : { clock }),
     ...options.gateway,
+  });
+  const gateway = await started.catch(async (error: unknown) => {
+    await simulator.close();
+    await rm(folder, { recursive: true, force: true });
+    throw error;
   });
   const close = async (): Promise<void> => {
     await gateway.close(1_000);
