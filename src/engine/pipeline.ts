@@ -412,8 +412,11 @@ export function createEngine(options: EngineOptions): Engine {
 
   function refused(attempt: Attempt, why: RefusalReason): Opening {
     const { callId } = attempt.call;
-    const place = why.view === undefined ? 0 : line.waitingOn(why.view.counterId);
-    const refusal = refusalFor({ ...why, callId, nowMs: clock.nowMs(), place, call: attempt.call });
+    const nowMs = clock.nowMs();
+    const held = `${why.view?.counterId ?? ""} held`;
+    const place = places.ahead(nowMs)[held] ?? 0;
+    const refusal = refusalFor({ ...why, callId, nowMs, place, call: attempt.call });
+    if (why.code === "held_by_calls_in_flight") places.promise(held, nowMs + (refusal.retryAfterSeconds ?? 0) * 1_000);
     return { outcome: "refused", callId, refusal };
   }
 

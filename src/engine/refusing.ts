@@ -30,7 +30,7 @@ export interface RefusalInput {
   model?: string;
   callId: string;
   nowMs: number;
-  /** How many others wait on the same limit: each is told another time. */
+  /** How many others were told a time to come back that has not come yet: each is told another. */
   place: number;
   call: CallFacts;
 }
@@ -65,7 +65,7 @@ function sentenceFor(input: RefusalInput): Refusal {
     case "rate_limited":
       return rateLimited(figures, { retryAfterSeconds: secondsUntil(input.clearsAtMs ?? nowMs, nowMs) });
     case "held_by_calls_in_flight":
-      return heldByCallsInFlight(figures, { retryAfterSeconds: Math.min(RETRY_SECONDS_MAX, HELD_RETRY_SECONDS + input.place) });
+      return heldByCallsInFlight(figures, { retryAfterSeconds: heldSeconds(input.place) });
     default: {
       const clearsAtMs = input.clearsAtMs ?? Infinity;
       return limitReached(figures, { resetsAt: Number.isFinite(clearsAtMs) ? formatInstant(clearsAtMs) : null });
@@ -78,6 +78,11 @@ function unnamed({ code, clearsAtMs, nowMs }: RefusalInput): Refusal {
   const retryAfterSeconds = secondsUntil(clearsAtMs ?? nowMs, nowMs);
   const message = `Calls of this scope are slowed down, and the next free start comes after this call's own deadline; wait ${retryAfterSeconds} s and send it again.`;
   return { details: { code }, message, retryAfterSeconds };
+}
+
+/** Another second for each caller, as far as seconds go. */
+function heldSeconds(place: number): number {
+  return HELD_RETRY_SECONDS + (place % (RETRY_SECONDS_MAX - HELD_RETRY_SECONDS + 1));
 }
 
 function secondsUntil(atMs: number, nowMs: number): number {

@@ -8,7 +8,7 @@
 /** So many may wait on one counter series; the next is refused at once. */
 export const WAITERS_MAX = 100;
 
-/** Of so many series it is remembered when they were last freed; forgetting one costs a waiter its timer at most. */
+/** Of so many series it is remembered when they were last freed. */
 const FREED_REMEMBERED_MAX = 10_000;
 
 export interface Waiter {
@@ -24,7 +24,7 @@ export interface WaitingLine {
   leave(waiter: Waiter): void;
   /** Counter series on which somebody waits before this waiter; for a call not in line: on which anybody waits. */
   blockedBefore(waiter: Waiter | undefined): string[];
-  /** Something was freed in these series: the waiters on them are woken, first come first. */
+  /** Something was freed in these series, or a waiter on them left: the waiters on them are woken, first come first. */
   freed(counterIds: readonly string[]): void;
   wakeAll(): void;
   /** Rises with every `freed`. With `wasFreedSince`, closes the gap between being told to wait and lying down. */
@@ -38,6 +38,7 @@ export interface WaitingLine {
 export function createWaitingLine(): WaitingLine {
   const waiters = new Set<Waiter>();
   let freedCount = 0;
+  let forgottenCount = 0;
   const lastFreed = new Map<string, number>();
 
   const wakeOn = (counterIds: ReadonlySet<string>): void => {
@@ -49,6 +50,17 @@ export function createWaitingLine(): WaitingLine {
     return count;
   };
 
+  const freed = (counterIds: readonly string[]): void => {
+    if (counterIds.length === 0) return;
+    freedCount += 1;
+    if (lastFreed.size > FREED_REMEMBERED_MAX) {
+      lastFreed.clear();
+      forgottenCount = freedCount;
+    }
+    for (const id of counterIds) lastFreed.set(id, freedCount);
+    if (waiters.size > 0) wakeOn(new Set(counterIds));
+  };
+
   return {
     join(blockedOn) {
       if (blockedOn.some((id) => waitingOn(id) >= WAITERS_MAX)) return undefined;
@@ -57,8 +69,8 @@ export function createWaitingLine(): WaitingLine {
       return waiter;
     },
     leave(waiter) {
-      // Those behind it may have been held back by it alone.
-      if (waiters.delete(waiter)) wakeOn(new Set(waiter.blockedOn));
+      // Those behind it may have been held back by it alone, also those that the ledger is just deciding about.
+      if (waiters.delete(waiter)) freed(waiter.blockedOn);
     },
     blockedBefore(waiter) {
       const ids = new Set<string>();
@@ -68,17 +80,12 @@ export function createWaitingLine(): WaitingLine {
       }
       return [...ids];
     },
-    freed(counterIds) {
-      if (counterIds.length === 0) return;
-      freedCount += 1;
-      if (lastFreed.size > FREED_REMEMBERED_MAX) lastFreed.clear();
-      for (const id of counterIds) lastFreed.set(id, freedCount);
-      if (waiters.size > 0) wakeOn(new Set(counterIds));
-    },
+    freed,
     get freedCount() {
       return freedCount;
     },
-    wasFreedSince: (count, counterIds) => counterIds.some((id) => (lastFreed.get(id) ?? 0) > count),
+    // What was forgotten may have been one of these: a look too many costs less than a sleep too long.
+    wasFreedSince: (count, counterIds) => count < forgottenCount || counterIds.some((id) => (lastFreed.get(id) ?? 0) > count),
     wakeAll() {
       for (const waiter of waiters) waiter.wake();
     },
