@@ -1,6 +1,7 @@
 /** Asking a gateway over real sockets: a whole exchange, one that the test keeps open, and bytes that no HTTP client would send. */
 import { request as httpRequest, type ClientRequest, type IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
+import type { Simulator } from "../../src/testing/testing.ts";
 
 export const MODEL = "claude-sonnet-5-5";
 
@@ -107,4 +108,34 @@ export async function allOf(socket: Socket): Promise<string> {
 /** Tries until something holds; for what no event tells. Gives up with the test's own timeout. */
 export async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await isTrue())) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/** Answers that stand still until the test lets them go, in the order in which they came. */
+export interface HeldAnswers {
+  /** How many stand still now. */
+  readonly count: number;
+  /** The most that ever stood at once. */
+  readonly most: number;
+  release(answers?: number): void;
+}
+
+/** Makes a simulator hold every JSON answer. @param outputTokens of each. */
+export function holdAnswers(simulator: Simulator, { outputTokens = 20 }: { outputTokens?: number } = {}): HeldAnswers {
+  const held: (() => void)[] = [];
+  let most = 0;
+  const step = (): Promise<void> =>
+    new Promise((resolve) => {
+      held.push(resolve);
+      most = Math.max(most, held.length);
+    });
+  simulator.always(() => ({ kind: "answer", outputTokens, step }));
+  return {
+    get count() {
+      return held.length;
+    },
+    get most() {
+      return most;
+    },
+    release: (answers = 1) => held.splice(0, answers).forEach((letGo) => letGo()),
+  };
 }
