@@ -403,7 +403,8 @@ function reservationCharges(counters: readonly CallCounter[], candidate: Candida
   const charges = new Map<string, Charge>();
   for (const { compiled, scopeKey } of counters) {
     const { limit, what } = compiled;
-    const bound = boundIn(limit, candidate) ?? candidate.usdBound ?? 0n;
+    // Where nothing bounds the call, no limit that refuses let it through: what is known of it is held.
+    const bound = boundIn(limit, candidate) ?? heldFor({ what, reserved: 0n }, candidate);
     const isSpentAtOnce = limit.measure === "requests";
     const charge: Charge = {
       scopeKey,
@@ -482,7 +483,7 @@ function smaller(held: NanoUsd | undefined, next: NanoUsd | undefined): NanoUsd 
 
 /** What a call with these bounds holds in a counter; where they do not say, it keeps what it has. */
 export function heldFor(
-  { what, reserved }: Charge,
+  { what, reserved }: Pick<Charge, "what" | "reserved">,
   bounds: { usdBound: NanoUsd | undefined; inputTokensBound: number; outputTokensBound: number },
 ): bigint {
   switch (measureOf(what)) {

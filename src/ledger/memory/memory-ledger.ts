@@ -155,6 +155,7 @@ export class MemoryLedger implements Ledger {
 
   async createKey(key: VirtualKey): Promise<void> {
     this.#assertOpen();
+    if (this.#keys.has(key.keyId)) throw new RangeError(`key ${key.keyId} exists`);
     this.#keys.set(key.keyId, { ...key });
     this.#revision += 1;
   }

@@ -34,15 +34,9 @@ export async function openSqliteLedger(input: OpenSqliteLedgerInput): Promise<Le
   const { path, seed = process.pid, lockWaitMs = 5_000, pagesMax } = input;
   const data: ThreadData = { path: resolve(path), pagesMax, seed, lockWaitMs };
   const writer = new Thread<Work>(threadFile("writer"), data);
-  const reader = new Thread<Query>(threadFile("reader"), data);
   await writer.start();
-  try {
-    await reader.start();
-  } catch (error) {
-    await writer.close();
-    throw error;
-  }
-  return new SqliteLedger(writer, reader);
+  // The reading thread starts with the first query: many a process only writes.
+  return new SqliteLedger(writer, new Thread<Query>(threadFile("reader"), data));
 }
 
 /** The thread's file beside this one: TypeScript when run from the sources, JavaScript when built. */

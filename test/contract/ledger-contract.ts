@@ -1,0 +1,407 @@
+/**
+ * What every ledger must do, told by examples; run against each store. What no example tells, the model tests find (test/model).
+ */
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { scopeKeyOf, totalsOf, compileLimits } from "../../src/core/decisions/counters.ts";
+import type { Limit } from "../../src/core/limits/limit.ts";
+import { toNanoUsd } from "../../src/core/money/money.ts";
+import type { Ledger } from "../../src/ledger/ledger.ts";
+import {
+  at,
+  candidateOf,
+  DAY,
+  expireOf,
+  HOUR_MS,
+  keyOf,
+  LIFETIME,
+  limitOf,
+  NOON_MS,
+  ownerOf,
+  renewOf,
+  reserveOf,
+  rulesOf,
+  scopesOf,
+  settleOf,
+  tokensOf,
+  voidOf,
+} from "./samples.ts";
+
+/** Describes one store. @param open gives an empty ledger each time. */
+export function describeLedger(name: string, open: () => Promise<Ledger>): void {
+  describe(name, () => {
+    let ledger: Ledger;
+    beforeEach(async () => {
+      ledger = await open();
+    });
+    afterEach(() => ledger.close());
+
+    const outcomesOf = async (operations: Parameters<Ledger["apply"]>[0]): Promise<string[]> =>
+      (await ledger.apply(operations)).map(({ outcome }) => outcome);
+
+    const totals = async (limit: Limit, scope: Record<string, string> = {}, atMs = NOON_MS) => {
+      const [compiled] = compileLimits(rulesOf([limit])).limits;
+      const state = (await ledger.scopeStates()).get(scopeKeyOf(scope));
+      if (compiled === undefined || state === undefined) return undefined;
+      return totalsOf(state, compiled, atMs);
+    };
+
+    describe("operations", () => {
+      test("admits up to the limit to the nano-dollar, and not one above", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 300n })]));
+
+        const outcomes = await outcomesOf([
+          reserveOf("1", { usd: 100n }),
+          reserveOf("2", { usd: 201n }),
+          reserveOf("3", { usd: 200n }),
+          reserveOf("4", { usd: 1n }),
+        ]);
+
+        expect(outcomes).toEqual(["reserved", "wait", "reserved", "wait"]);
+      });
+
+      test("two hundred callers at once of a limit for seven: exactly seven are admitted", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 700n, per: ["session"], window: LIFETIME })]));
+
+        const answers = await Promise.all(
+          Array.from({ length: 200 }, (_nothing, index) => ledger.apply([reserveOf(`call-${index}`)])),
+        );
+
+        expect(answers.filter(([answer]) => answer?.outcome === "reserved")).toHaveLength(7);
+      });
+
+      test("a limit of zero admits nothing", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 0n })]));
+
+        const [answer] = await ledger.apply([reserveOf("1", { usd: 1n })]);
+
+        expect(answer).toMatchObject({ outcome: "denied", code: "limit_too_small" });
+      });
+
+      test("settling replaces the reservation; what is above it is an overrun and counted in full", async () => {
+        const limit = limitOf({ amount: 1_000n });
+        await ledger.configure(rulesOf([limit]));
+        await ledger.apply([reserveOf("1"), reserveOf("2")]);
+
+        const [below, above] = await ledger.apply([settleOf("1", 40n), settleOf("2", 130n)]);
+
+        expect(below).toMatchObject({ outcome: "done", overrunNanoUsd: 0n });
+        expect(above).toMatchObject({ outcome: "done", overrunNanoUsd: 30n });
+        expect(await totals(limit)).toEqual({ spent: 170n, reserved: 0n });
+      });
+
+      test("settling again says the same; settling with another amount is a conflict and changes nothing", async () => {
+        const limit = limitOf({ amount: 1_000n });
+        await ledger.configure(rulesOf([limit]));
+
+        const outcomes = await outcomesOf([
+          reserveOf("1"),
+          settleOf("1", 40n),
+          settleOf("1", 40n),
+          settleOf("1", 41n),
+          voidOf("1"),
+          expireOf("1"),
+          settleOf("never", 1n),
+        ]);
+
+        expect(outcomes).toEqual(["reserved", "done", "already_done", "conflict", "conflict", "conflict", "unknown_call"]);
+        expect(await totals(limit)).toEqual({ spent: 40n, reserved: 0n });
+      });
+
+      test("a call asked for again with the same id is a duplicate, whatever became of it", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 250n })]));
+        await ledger.apply([reserveOf("open"), reserveOf("ended"), settleOf("ended", 1n), reserveOf("denied", { usd: 400n })]);
+
+        const outcomes = await outcomesOf([reserveOf("open"), reserveOf("ended"), reserveOf("denied", { usd: 1n })]);
+
+        expect(outcomes).toEqual(["duplicate", "duplicate", "duplicate"]);
+      });
+
+      test("voiding gives back everything, requests too", async () => {
+        const requests = limitOf({ name: "rate", measure: "requests", amount: 1n });
+        await ledger.configure(rulesOf([requests, limitOf({ amount: 100n })]));
+
+        const outcomes = await outcomesOf([reserveOf("1"), voidOf("1"), voidOf("1"), reserveOf("2")]);
+
+        expect(outcomes).toEqual(["reserved", "done", "already_done", "reserved"]);
+      });
+
+      test("an expired call counts at its bound until a late settlement replaces it", async () => {
+        const usd = limitOf({ amount: 1_000n });
+        const tokens = limitOf({ name: "tokens", measure: "tokens", amount: 1_000n });
+        const slots = limitOf({ name: "slots", measure: "concurrency", amount: 1n });
+        await ledger.configure(rulesOf([usd, tokens, slots]));
+        await ledger.apply([reserveOf("1"), expireOf("1")]);
+
+        expect(await totals(usd)).toEqual({ spent: 100n, reserved: 0n });
+        expect(await totals(tokens)).toEqual({ spent: 150n, reserved: 0n });
+        expect(await totals(slots)).toEqual({ spent: 0n, reserved: 0n });
+
+        expect(await outcomesOf([settleOf("1", 30n), settleOf("1", 30n)])).toEqual(["done", "already_done"]);
+        expect(await totals(usd)).toEqual({ spent: 30n, reserved: 0n });
+        expect(await totals(tokens)).toEqual({ spent: 15n, reserved: 0n });
+        expect(await ledger.calls({ limit: 1 })).toMatchObject([{ status: "settled", isLate: true, costNanoUsd: 30n }]);
+      });
+
+      test("a renewal lowers what a call holds and never raises it", async () => {
+        const limit = limitOf({ amount: 1_000n });
+        await ledger.configure(rulesOf([limit]));
+        await ledger.apply([reserveOf("1")]);
+
+        await ledger.apply([renewOf("1", 60n)]);
+        expect(await totals(limit)).toEqual({ spent: 0n, reserved: 60n });
+
+        await ledger.apply([renewOf("1", 90n)]);
+        expect(await totals(limit)).toEqual({ spent: 0n, reserved: 60n });
+        expect(await outcomesOf([renewOf("never", 1n)])).toEqual(["not_open"]);
+      });
+
+      test("one operation that is wrong by itself is refused alone", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 1_000n })]));
+
+        const answers = await Promise.allSettled([
+          ledger.apply([reserveOf("1")]),
+          ledger.apply([{ ...reserveOf("2"), candidates: [] }]),
+          ledger.apply([{ ...reserveOf("3"), atMs: Number.NaN }]),
+          ledger.apply([reserveOf("4", { candidates: [candidateOf({ usdBound: toNanoUsd(-1n) })] })]),
+          ledger.apply([reserveOf("5")]),
+        ]);
+
+        expect(answers.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "rejected", "rejected", "fulfilled"]);
+        expect(answers[1]).toMatchObject({ reason: expect.objectContaining({ message: expect.stringContaining("candidates") }) });
+      });
+
+      test("nothing is admitted before any limits are in force", async () => {
+        await expect(ledger.apply([reserveOf("1")])).rejects.toThrow("no limits are in force");
+      });
+    });
+
+    describe("windows", () => {
+      test("a call over midnight counts in the day it was admitted in", async () => {
+        const limit = limitOf({ amount: 100n });
+        await ledger.configure(rulesOf([limit]));
+        const beforeMidnightMs = NOON_MS + 12 * HOUR_MS - 1;
+        await ledger.apply([reserveOf("1", { atMs: beforeMidnightMs }), settleOf("1", 90n, { atMs: beforeMidnightMs + 5_000 })]);
+
+        expect(await totals(limit, {}, beforeMidnightMs)).toEqual({ spent: 90n, reserved: 0n });
+        expect(await totals(limit, {}, beforeMidnightMs + 1)).toEqual({ spent: 0n, reserved: 0n });
+        expect(await outcomesOf([reserveOf("2", { atMs: beforeMidnightMs + 1 })])).toEqual(["reserved"]);
+      });
+
+      test("a clock that goes back finds the window as it left it, however far it was away", async () => {
+        const limit = limitOf({ amount: 100n });
+        await ledger.configure(rulesOf([limit]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 100n)]);
+        for (const days of [1, 30, 3_650]) {
+          const atMs = NOON_MS + days * 24 * HOUR_MS;
+          await ledger.apply([reserveOf(`far-${days}`, { atMs }), settleOf(`far-${days}`, 100n, { atMs })]);
+        }
+
+        expect(await outcomesOf([reserveOf("back", { usd: 1n })])).toEqual(["denied"]);
+        expect(await totals(limit)).toEqual({ spent: 100n, reserved: 0n });
+      });
+    });
+
+    describe("changed limits", () => {
+      test("a new limit starts from the calls already in its window, running ones included", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 10_000n })]));
+        await ledger.apply([
+          reserveOf("yesterday", { atMs: NOON_MS - 24 * HOUR_MS }),
+          settleOf("yesterday", 70n),
+          reserveOf("settled"),
+          settleOf("settled", 40n, { result: { tokens: tokensOf(10, 5, 20) } }),
+          reserveOf("voided"),
+          voidOf("voided"),
+          reserveOf("expired"),
+          expireOf("expired"),
+          reserveOf("running", { scopes: { agent: "other" } }),
+        ]);
+        const perAgent = limitOf({ name: "agent", per: ["agent"], amount: 1_000n });
+        const reads = limitOf({ name: "tokens", measure: "tokens", cacheReads: "ignore", amount: 10_000n });
+        const requests = limitOf({ name: "rate", measure: "requests", amount: 100n });
+        const life = limitOf({ name: "life", window: LIFETIME, amount: 10_000n });
+
+        await ledger.configure(rulesOf([perAgent, reads, requests, life], NOON_MS, "v2"));
+
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 140n, reserved: 0n });
+        expect(await totals(perAgent, { agent: "other" })).toEqual({ spent: 0n, reserved: 100n });
+        expect(await totals(reads)).toEqual({ spent: 15n + 150n, reserved: 150n });
+        expect(await totals(requests)).toEqual({ spent: 3n, reserved: 0n });
+        expect(await totals(life)).toEqual({ spent: 70n + 140n, reserved: 100n });
+
+        await ledger.apply([settleOf("running", 55n), settleOf("expired", 35n)]);
+        expect(await totals(perAgent, { agent: "other" })).toEqual({ spent: 55n, reserved: 0n });
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 75n, reserved: 0n });
+        expect(await totals(life)).toEqual({ spent: 70n + 40n + 35n + 55n, reserved: 0n });
+      });
+
+      test("a limit that was taken out and put back has missed nothing", async () => {
+        const perAgent = limitOf({ name: "agent", per: ["agent"], amount: 1_000n });
+        await ledger.configure(rulesOf([perAgent]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 10n), reserveOf("across")]);
+        await ledger.configure(rulesOf([limitOf({ amount: 1_000n })], NOON_MS, "v2"));
+        await ledger.apply([reserveOf("2"), settleOf("2", 20n), settleOf("across", 30n), reserveOf("running")]);
+
+        await ledger.configure(rulesOf([perAgent], NOON_MS, "v3"));
+
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 60n, reserved: 100n });
+      });
+
+      test("another amount or threshold for the same counter loses nothing", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 100n })]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 90n)]);
+
+        await ledger.configure(rulesOf([limitOf({ name: "renamed", amount: 150n })], NOON_MS, "v2"));
+
+        expect(await outcomesOf([reserveOf("2", { usd: 61n }), reserveOf("3", { usd: 60n })])).toEqual(["denied", "reserved"]);
+      });
+
+      test("a call that held nothing is still charged to a limit that came while it ran", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 100n })]));
+        await ledger.apply([reserveOf("free", { usd: 0n })]);
+        const perAgent = limitOf({ name: "agent", per: ["agent"], amount: 1_000n });
+        await ledger.configure(rulesOf([perAgent], NOON_MS, "v2"));
+
+        await ledger.apply([settleOf("free", 7n)]);
+
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 7n, reserved: 0n });
+      });
+    });
+
+    describe("reading", () => {
+      test("lists calls newest first, in pages, by session and by id", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 250n })]));
+        await ledger.apply([
+          reserveOf("1", { scopes: { session: "x" } }),
+          reserveOf("2"),
+          settleOf("1", 40n),
+          reserveOf("3", { scopes: { session: "x" }, usd: 900n }),
+        ]);
+
+        const all = await ledger.calls({ limit: 10 });
+
+        expect(all.map(({ callId, status }) => [callId, status])).toEqual([
+          ["3", "denied"],
+          ["2", "reserved"],
+          ["1", "settled"],
+        ]);
+        expect(all[0]).toMatchObject({
+          deniedWith: { code: "limit_too_small", view: { limit: "limit", bound: 900n, amount: 250n } },
+        });
+        expect(all[2]).toMatchObject({
+          startedAtMs: NOON_MS,
+          endedAtMs: NOON_MS + 1_000,
+          reservedNanoUsd: 100n,
+          costNanoUsd: 40n,
+          facts: { scopes: scopesOf({ session: "x" }) },
+          decision: { limitsVersion: "v1", admit: { views: [{ spent: 0n, reserved: 0n, bound: 100n, ceiling: 250n }] } },
+          result: { providerRequestId: "req_1" },
+        });
+        const page = await ledger.calls({ limit: 2 });
+        const next = await ledger.calls({ limit: 2, before: page[1]?.position ?? 0 });
+        expect(next.map(({ callId }) => callId)).toEqual(["1"]);
+        expect((await ledger.calls({ limit: 10, session: "x" })).map(({ callId }) => callId)).toEqual(["3", "1"]);
+        expect((await ledger.calls({ limit: 10, callId: "2" })).map(({ callId }) => callId)).toEqual(["2"]);
+      });
+
+      test("reports by any labels what was reserved in an interval, refusals counted beside", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 350n })]));
+        await ledger.apply([
+          reserveOf("1", { scopes: { agent: "a", tags: { team: "t" } } }),
+          settleOf("1", 40n, { atMs: NOON_MS + HOUR_MS, result: { tokens: tokensOf(10, 5, 20) } }),
+          reserveOf("2", { scopes: { agent: "b", user: "v" } }),
+          expireOf("2"),
+          reserveOf("3", { scopes: { agent: "b" }, usd: 900n }),
+          reserveOf("running", { scopes: { agent: "a" } }),
+          reserveOf("later", { atMs: NOON_MS + HOUR_MS, usd: 1n }),
+        ]);
+        const interval = { fromMs: NOON_MS, toMs: NOON_MS + HOUR_MS };
+
+        expect(await ledger.report({ ...interval, by: [] })).toEqual([
+          { key: {}, calls: 3, denied: 1, costNanoUsd: 140n, tokens: { ...tokensOf(110, 55, 20) } },
+        ]);
+        const byAgent = await ledger.report({ ...interval, by: ["agent"] });
+        expect(
+          new Map(byAgent.map(({ key, calls, denied, costNanoUsd }) => [key["agent"], [calls, denied, costNanoUsd]])),
+        ).toEqual(
+          new Map([
+            ["a", [2, 0, 40n]],
+            ["b", [1, 1, 100n]],
+          ]),
+        );
+        const byTag = await ledger.report({ ...interval, by: ["tag:team", "user"] });
+        expect(new Set(byTag.map(({ key, calls }) => `${key["tag:team"]} ${key["user"]} ${calls}`))).toEqual(
+          new Set(["default u 1", "default v 1", "t u 1"]),
+        );
+        expect(await ledger.report({ fromMs: 0, toMs: 1, by: [] })).toEqual([]);
+      });
+
+      test("tells a threshold once, and lists it", async () => {
+        const thresholds = [at(50n, { kind: "alert" }), at(100n, { kind: "stop" })];
+        await ledger.configure(rulesOf([limitOf({ amount: 100n, thresholds })]));
+        await ledger.apply([reserveOf("1", { usd: 60n }), reserveOf("2", { usd: 40n })]);
+
+        const answers = await ledger.apply([settleOf("1", 60n), settleOf("2", 40n)]);
+
+        expect(answers.map(({ alerts }) => alerts.map(({ threshold }) => threshold))).toEqual([["at 50"], ["at 100"]]);
+        expect((await ledger.alerts({ limit: 10 })).map(({ threshold, spent }) => [threshold, spent])).toEqual([
+          ["at 100", 100n],
+          ["at 50", 60n],
+        ]);
+        expect(await ledger.alerts({ limit: 1 })).toHaveLength(1);
+      });
+
+      test("a revision changes with every change", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 100n })]));
+        const before = await ledger.revision();
+
+        await ledger.apply([reserveOf("1")]);
+
+        expect(await ledger.revision()).not.toBe(before);
+      });
+    });
+
+    describe("owners and keys", () => {
+      test("knows who holds what, until it is told to forget", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 1_000n })]));
+        await ledger.beat(ownerOf("owner-1"));
+        await ledger.beat(ownerOf("owner-2"));
+        await ledger.beat(ownerOf("owner-1", NOON_MS + 5_000));
+        await ledger.apply([reserveOf("1"), reserveOf("2", { ownerId: "owner-2" }), renewOf("2", 60n, [90, 40])]);
+
+        expect(await ledger.owners()).toEqual([ownerOf("owner-1", NOON_MS + 5_000), ownerOf("owner-2")]);
+        expect((await ledger.openCalls()).map(({ callId }) => callId)).toEqual(["1", "2"]);
+        expect(await ledger.openCalls("owner-2")).toMatchObject([
+          { callId: "2", usdBound: 60n, inputTokensBound: 90, outputTokensBound: 40, charges: [{ reserved: 60n }] },
+        ]);
+
+        await ledger.removeOwner("owner-2");
+        expect((await ledger.owners()).map(({ ownerId }) => ownerId)).toEqual(["owner-1"]);
+      });
+
+      test("keeps keys without their secrets, and revokes one once", async () => {
+        await ledger.createKey(keyOf("one"));
+        await ledger.createKey({ ...keyOf("two"), createdAtMs: NOON_MS + 1, expiresAtMs: NOON_MS + HOUR_MS });
+
+        expect(await ledger.revokeKey({ keyId: "one", atMs: NOON_MS + 9 })).toBe(true);
+        expect(await ledger.revokeKey({ keyId: "one", atMs: NOON_MS + 10 })).toBe(false);
+        expect(await ledger.revokeKey({ keyId: "none", atMs: NOON_MS })).toBe(false);
+        await expect(ledger.createKey(keyOf("one"))).rejects.toThrow("exists");
+        expect(await ledger.keys()).toEqual([
+          { ...keyOf("one"), revokedAtMs: NOON_MS + 9 },
+          { ...keyOf("two"), createdAtMs: NOON_MS + 1, expiresAtMs: NOON_MS + HOUR_MS },
+        ]);
+      });
+    });
+
+    test("a day limit and what it counts can be told by its zone alone", async () => {
+      const utc = limitOf({ amount: 100n });
+      const tokyo = limitOf({ name: "tokyo", amount: 100n, window: { ...DAY, timeZone: "Asia/Tokyo" } as typeof DAY });
+      await ledger.configure(rulesOf([utc, tokyo]));
+      // 12:00 in UTC is 21:00 in Tokyo; four hours later it is the next day there.
+      await ledger.apply([reserveOf("1"), settleOf("1", 100n)]);
+
+      expect(await totals(tokyo, {}, NOON_MS + 4 * HOUR_MS)).toEqual({ spent: 0n, reserved: 0n });
+      expect(await totals(utc, {}, NOON_MS + 4 * HOUR_MS)).toEqual({ spent: 100n, reserved: 0n });
+    });
+  });
+}
