@@ -14,6 +14,7 @@ import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
 import { candidatesFor } from "./candidates.ts";
 import { scopesOf, UNNAMED, type Caller, type Labels } from "./identify.ts";
+import { createParentFinder } from "./parents.ts";
 import { createPlaces } from "./places.ts";
 import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
 import { isLedgerUnavailable, refusalFor } from "./refusing.ts";
@@ -135,6 +136,7 @@ export function createEngine(options: EngineOptions): Engine {
   const line = createWaitingLine();
   const places = createPlaces();
   const sessions = createSessionFinder(options);
+  const parents = createParentFinder(ledger);
   const settler = createSettler({ ledger, clock, notifier, freed: (counterIds) => line.freed(counterIds) });
   let runningCount = 0;
   let bypassedCount = 0;
@@ -145,7 +147,11 @@ export function createEngine(options: EngineOptions): Engine {
     const read = incoming.provider.readRequest(incoming.body);
     const callId = ids.next("call");
     if (read.outcome === "refused") return { outcome: "refused", callId, refusal: withCallId(read.refusal, callId) };
-    const attempt = startAttempt(incoming, read.facts, callId, receivedAtMs);
+    const session = incoming.labels.session ?? read.facts.namedSession ?? inferredSession(incoming, read.facts);
+    const found = parents.find(session, incoming.labels.parentSessions ?? []);
+    // Waited for only where it must be: every turn of the event loop would change the order of arrival.
+    const parentSessions = found instanceof Promise ? await found : found;
+    const attempt = startAttempt({ incoming, facts: read.facts, callId, receivedAtMs, session, parentSessions });
     try {
       return await decide(attempt);
     } catch (error) {
@@ -158,9 +164,17 @@ export function createEngine(options: EngineOptions): Engine {
     }
   }
 
-  function startAttempt(incoming: IncomingCall, facts: RequestFacts, callId: string, receivedAtMs: number): Attempt {
-    const session = incoming.labels.session ?? facts.namedSession ?? inferredSession(incoming, facts);
-    const { scopes, attribution } = scopesOf({ caller: incoming.caller, labels: incoming.labels, session });
+  function startAttempt(input: {
+    incoming: IncomingCall;
+    facts: RequestFacts;
+    callId: string;
+    receivedAtMs: number;
+    session: string;
+    parentSessions: readonly string[];
+  }): Attempt {
+    const { incoming, facts, callId, receivedAtMs, session, parentSessions } = input;
+    const labels = { ...incoming.labels, parentSessions };
+    const { scopes, attribution } = scopesOf({ caller: incoming.caller, labels, session });
     const { attempt, idempotencyKey, provider, caller } = incoming;
     const named = idempotencyKey === undefined ? callId : ids.named("call", `${caller.keyId ?? UNNAMED} ${idempotencyKey}`);
     const { isStream, history, model } = facts;
