@@ -17,7 +17,7 @@ export interface OwnerKeeper {
   hasNeighbours(): boolean;
   /** Whether the last beat reached the ledger. */
   isLedgerWritable(): boolean;
-  /** Stops beating and signs off. The process must hold no reservations. */
+  /** Stops beating and signs off. A process that could not end all its calls stays known, so that the next one recovers them. */
   close(): Promise<void>;
 }
 
@@ -80,7 +80,9 @@ export async function keepOwner(input: {
     async close() {
       isClosed = true;
       cancelTimer();
-      await ledger.removeOwner(me.ownerId);
+      const left = await ledger.openCalls(me.ownerId);
+      if (left.length === 0) await ledger.removeOwner(me.ownerId);
+      else notifier.warn("left_open", { ownerId: me.ownerId, calls: left.length });
     },
   };
 }

@@ -12,21 +12,21 @@ import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import { rateUsage } from "../core/pricing/rate.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
+import { withoutCacheMarks } from "./cache-marks.ts";
 import { candidatesFor } from "./candidates.ts";
 import { scopesOf, UNNAMED, type Caller, type Labels } from "./identify.ts";
+import { createForeignPoll } from "./foreign-poll.ts";
 import { createParentFinder } from "./parents.ts";
 import { createPlaces } from "./places.ts";
 import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
 import { isLedgerUnavailable, refusalFor } from "./refusing.ts";
-import { renewedBounds, resultOf, type CallEnd } from "./settlement.ts";
-import { createSettler, type Settled } from "./settler.ts";
+import { renewedBounds, resultOf, type CallEnd, type SettlementInput } from "./settlement.ts";
+import { createSettler, type Ending, type Settled } from "./settler.ts";
 import { createSessionFinder } from "./sessions.ts";
-import { createWaitingLine, type Waiter, type WaitingLine } from "./waiting-line.ts";
+import { createWaitingLine, type Waiter } from "./waiting-line.ts";
 
 /** A call waits in line at most this long. */
 export const WAIT_MS_MAX = 60_000;
-/** How often waiters look whether another process changed the ledger. */
-const FOREIGN_POLL_MS = 20;
 /** An idempotency key is free again so long after its call ended. */
 const DUPLICATE_MS = 24 * 3_600_000;
 
@@ -137,7 +137,17 @@ export function createEngine(options: EngineOptions): Engine {
   const places = createPlaces();
   const sessions = createSessionFinder(options);
   const parents = createParentFinder(ledger);
-  const settler = createSettler({ ledger, clock, notifier, freed: (counterIds) => line.freed(counterIds) });
+  /** Calls whose reservations are known here: being reserved, or running. One name can be asked for by several at once. */
+  const held = new Map<string, number>();
+  const { ownerId } = options;
+  const settler = createSettler({
+    ledger,
+    clock,
+    notifier,
+    freed: (counterIds) => line.freed(counterIds),
+    ownerId,
+    isHeld: (callId) => held.has(callId),
+  });
   let runningCount = 0;
   let bypassedCount = 0;
   const poll = createForeignPoll(options, line);
@@ -157,7 +167,7 @@ export function createEngine(options: EngineOptions): Engine {
     } catch (error) {
       // Reading can fail as well as writing: nothing is let through unseen.
       if (!isLedgerUnavailable(error)) throw error;
-      notifier.warn("ledger_unavailable", { callId, reason: error.message });
+      notifier.warn("ledger_unavailable", { callId: attempt.call.callId, reason: error.message });
       return refused(attempt, { code: "ledger_unavailable" });
     } finally {
       if (attempt.waiter !== undefined) line.leave(attempt.waiter);
@@ -193,7 +203,7 @@ export function createEngine(options: EngineOptions): Engine {
   }
 
   function inferredSession({ caller, body, labels }: IncomingCall, facts: RequestFacts): string {
-    const owner = [caller.keyId ?? UNNAMED, labels.project ?? UNNAMED, labels.agent ?? UNNAMED].join(" ");
+    const owner = JSON.stringify([caller.keyId ?? UNNAMED, labels.project ?? UNNAMED, labels.agent ?? UNNAMED]);
     return sessions.find(
       owner,
       facts.messageSpans.map(({ start, end }) => withoutCacheMarks(body.subarray(start, end))),
@@ -213,6 +223,8 @@ export function createEngine(options: EngineOptions): Engine {
           return denied(attempt, result);
         case "duplicate":
           if (await isFreeAgain(attempt)) continue;
+          // A reservation that failed may stand there still: sent again under its name, the call is no duplicate of itself.
+          if (settler.isUncertain(attempt.call.callId)) return refused(attempt, { code: "ledger_unavailable" });
           return refused(attempt, { code: "duplicate_call" });
         case "unavailable":
           return unavailable(attempt, result.operation);
@@ -245,17 +257,29 @@ export function createEngine(options: EngineOptions): Engine {
     const candidates = candidatesFor({ ...options.rules(), provider: incoming.provider, facts, atMs });
     const heldBack = line.blockedBefore(attempt.waiter);
     const placesAhead = places.ahead(atMs);
-    const { ownerId } = options;
     const operation = { kind: "reserve" as const, atMs, ownerId, call, candidates, heldBack, grantedStartsMs, placesAhead };
-    if (settler.isBlocked(call.callId)) return { outcome: "unavailable", operation };
+    hold(call.callId);
     try {
       const [result] = await ledger.apply([operation]);
+      // From here on a reserved call is held by its being run.
+      if (result?.outcome !== "reserved") release(call.callId);
       return result ?? { outcome: "unavailable", operation };
     } catch (error) {
+      release(call.callId);
       if (!isLedgerUnavailable(error)) throw error;
       notifier.warn("ledger_unavailable", { callId: call.callId, reason: error.message });
       return { outcome: "unavailable", operation };
     }
+  }
+
+  function hold(callId: string): void {
+    held.set(callId, (held.get(callId) ?? 0) + 1);
+  }
+
+  function release(callId: string): void {
+    const count = (held.get(callId) ?? 0) - 1;
+    if (count > 0) held.set(callId, count);
+    else held.delete(callId);
   }
 
   function unavailable(attempt: Attempt, operation: ReserveOperation): Opening {
@@ -263,20 +287,19 @@ export function createEngine(options: EngineOptions): Engine {
     const { callId } = attempt.call;
     if (options.rules().onLedgerUnavailable === "deny" || candidate === undefined || !settler.hasRoom()) {
       // Whether it was written is unknown: what may be held must not stay held.
-      if (!settler.isBlocked(callId)) settler.voidLater(callId, "ledger_unavailable");
+      settler.sweepLater();
       return refused(attempt, { code: "ledger_unavailable" });
     }
     bypassedCount += 1;
     notifier.warn("ledger_bypassed", { callId, count: bypassedCount });
-    runningCount += 1;
+    hold(callId);
     const unwritten = { ...operation, isForced: true };
-    const call = runningCall(attempt, { candidate, marks: [] }, () => (runningCount -= 1), unwritten);
-    return { outcome: "admitted", call };
+    return { outcome: "admitted", call: runningCall(attempt, { candidate, marks: [] }, unwritten) };
   }
 
   function joinLine(attempt: Attempt, blockedOn: readonly string[]): boolean {
     if (attempt.waiter === undefined) attempt.waiter = line.join(blockedOn);
-    else attempt.waiter.blockedOn = blockedOn;
+    else line.move(attempt.waiter, blockedOn);
     if (attempt.waiter !== undefined) poll.start();
     return attempt.waiter !== undefined;
   }
@@ -306,32 +329,40 @@ export function createEngine(options: EngineOptions): Engine {
     for (const alert of result.alerts) notifier.alert(alert);
     const { callId } = attempt.call;
     if (attempt.incoming.presence.isGone) {
-      await settler.end({ kind: "void", atMs: clock.nowMs(), callId, reason: "caller_left" });
+      await giveBack(callId, "caller_left");
       return { outcome: "gone", callId };
     }
-    runningCount += 1;
-    const call = runningCall(attempt, result, () => {
-      runningCount -= 1;
-    });
-    return { outcome: "admitted", call };
+    try {
+      return { outcome: "admitted", call: runningCall(attempt, result) };
+    } catch (error) {
+      await giveBack(callId, "internal_error");
+      throw error;
+    }
+  }
+
+  async function giveBack(callId: string, reason: string): Promise<void> {
+    const given = settler.end({ kind: "void", atMs: clock.nowMs(), callId, reason });
+    release(callId);
+    await given;
   }
 
   function runningCall(
     attempt: Attempt,
     { candidate, marks }: Pick<Extract<ReserveResult, { outcome: "reserved" }>, "candidate" | "marks">,
-    onEnded: () => void,
     unwritten?: ReserveOperation,
   ): RunningCall {
     const { incoming, facts, call } = attempt;
-    const { callId } = call;
+    const { callId, provider } = call;
     const edit = editOf(facts, candidate);
+    const body = edit === undefined ? incoming.body : incoming.provider.editRequest(incoming.body, facts, edit);
     let sentAtMs: number | undefined;
     let settled: Promise<Settled> | undefined;
+    runningCount += 1;
     return {
       callId,
       facts,
       candidate,
-      body: edit === undefined ? incoming.body : incoming.provider.editRequest(incoming.body, facts, edit),
+      body,
       decision: {
         marks: [
           ...(marks.length === 0 && !attempt.hasWaited ? ["allowed" as const] : []),
@@ -351,35 +382,44 @@ export function createEngine(options: EngineOptions): Engine {
           requestedModel: candidate.model,
           cacheWrites: facts.cacheWrites,
         });
-        return renewing(meter, { provider: incoming.provider.name, callId, candidate, facts });
+        return renewing(meter, { provider, callId, candidate, facts });
       },
       end(end, providerRequestId) {
-        settled ??= (async () => {
-          const atMs = clock.nowMs();
-          onEnded();
-          if (end.kind === "not_sent" || sentAtMs === undefined) {
-            const reason = end.kind === "not_sent" ? end.reason : "not_sent";
-            return settler.end({ kind: "void", atMs, callId, reason }, unwritten);
-          }
-          const { book, onUnpricedModel } = options.rules();
-          const provider = incoming.provider.name;
-          const result = resultOf({
-            end,
-            candidate,
-            facts,
-            provider,
-            book,
-            onUnpricedModel,
-            sentAtMs,
-            endedAtMs: atMs,
-            providerRequestId,
-          });
-          const flags = unwritten === undefined ? result.flags : [...result.flags, "ledger_bypassed"];
-          return settler.end({ kind: "settle", atMs, callId, result: { ...result, flags } }, unwritten);
-        })();
+        if (settled === undefined) {
+          const flags = unwritten === undefined ? [] : ["ledger_bypassed"];
+          const endedAtMs = clock.nowMs();
+          const ending = endingOf(callId, end, { candidate, facts, provider, sentAtMs, endedAtMs, providerRequestId, flags });
+          settled = settler.end(ending, unwritten);
+          runningCount -= 1;
+          release(callId);
+        }
         return settled;
       },
     };
+  }
+
+  function endingOf(
+    callId: string,
+    end: CallEnd | { kind: "not_sent"; reason: string },
+    call: Omit<SettlementInput, "end" | "sentAtMs" | "book" | "onUnpricedModel"> & {
+      sentAtMs: number | undefined;
+      flags: readonly string[];
+    },
+  ): Ending {
+    const { sentAtMs, endedAtMs: atMs } = call;
+    if (end.kind === "not_sent" || sentAtMs === undefined) {
+      return { kind: "void", atMs, callId, reason: end.kind === "not_sent" ? end.reason : "not_sent" };
+    }
+    const { book, onUnpricedModel } = options.rules();
+    try {
+      const result = resultOf({ ...call, end, sentAtMs, book, onUnpricedModel });
+      return { kind: "settle", atMs, callId, result: { ...result, flags: [...result.flags, ...call.flags] } };
+    } catch (error) {
+      // A mistake of ours must not leave money held, nor free: the call is counted at its bound.
+      const reason = error instanceof Error ? error.message : "unknown";
+      notifier.warn("internal_error", { callId, message: reason });
+      return { kind: "expire", atMs, callId, reason: `settling it failed: ${reason}` };
+    }
   }
 
   /** A meter that lowers the reservation as soon as the provider has said what the input was. */
@@ -414,7 +454,8 @@ export function createEngine(options: EngineOptions): Engine {
       line.freed(result?.freedCounterIds ?? []);
     } catch (error) {
       // The higher reservation stays until the call ends: nothing is lost by not lowering it.
-      if (!isLedgerUnavailable(error)) throw error;
+      if (isLedgerUnavailable(error)) return;
+      notifier.warn("internal_error", { callId, message: error instanceof Error ? error.message : "unknown" });
     }
   }
 
@@ -447,8 +488,8 @@ export function createEngine(options: EngineOptions): Engine {
   }
 
   /**
-   * True if the idempotency key is free again, now under another name: the first call with it ended long ago, or nothing of it was ever
-   * sent, so that a second sending pays nothing twice.
+   * True if the first call with this idempotency key ended long ago, or never ran: a refused call that its client sends again, as it was
+   * told to, is no duplicate. The key is free again, under another name.
    */
   async function isFreeAgain(attempt: Attempt): Promise<boolean> {
     const { callId } = attempt.call;
@@ -496,41 +537,4 @@ function editOf(facts: RequestFacts, candidate: Candidate): { model?: string; ma
 
 function withCallId(refusal: Refusal, callId: string): Refusal {
   return { ...refusal, details: { ...refusal.details, callId } };
-}
-
-const CACHE_MARK = /,?\s*"cache_control"\s*:\s*(?:\{[^{}]*\}|null)/g;
-
-/** Cache marks move from turn to turn while the conversation stays the same. */
-function withoutCacheMarks(message: Uint8Array): Uint8Array {
-  let text = "";
-  // Latin-1, so that every byte is one character and the result the same bytes.
-  for (let at = 0; at < message.length; at += 8_192) text += String.fromCharCode(...message.subarray(at, at + 8_192));
-  if (!text.includes('"cache_control"')) return message;
-  return Uint8Array.from(text.replaceAll(CACHE_MARK, ""), (character) => character.charCodeAt(0));
-}
-
-/** While somebody waits and another process shares the ledger, looks for changes of its. */
-function createForeignPoll({ ledger, clock, hasNeighbours }: EngineOptions, line: WaitingLine): { start(): void } {
-  let isRunning = false;
-  let lastRevision: number | undefined;
-  const look = async (): Promise<void> => {
-    if (line.size === 0) {
-      isRunning = false;
-      lastRevision = undefined;
-      return;
-    }
-    if (hasNeighbours()) {
-      const revision = await ledger.revision().catch(() => lastRevision);
-      if (revision !== lastRevision && lastRevision !== undefined) line.wakeAll();
-      lastRevision = revision;
-    }
-    clock.after(FOREIGN_POLL_MS, () => void look());
-  };
-  return {
-    start() {
-      if (isRunning) return;
-      isRunning = true;
-      clock.after(FOREIGN_POLL_MS, () => void look());
-    },
-  };
 }

@@ -1,8 +1,9 @@
 /**
- * Owns that every ending reaches the ledger, also when the ledger cannot be written at the moment it happens.
- * Does not own what a call is settled at (settlement.ts).
+ * Owns that every ending reaches the ledger, also when the ledger cannot be written at the moment it happens, and that a reservation
+ * whose answer was lost is given back. Does not own what a call is settled at (settlement.ts).
  * Invariants: an ending is asked for again until the ledger has answered it, which is safe because it is idempotent; how many wait is
- * bounded: of calls that were admitted all, and no more are admitted while too many wait.
+ * bounded by the calls that were admitted, and no more are let through without the ledger while too many wait; no answer of the ledger
+ * ends the process.
  */
 import type {
   EndResult,
@@ -18,8 +19,6 @@ import { isLedgerUnavailable } from "./refusing.ts";
 
 /** While so many endings wait for the ledger, no call is let through: a ledger that is gone for a night must not fill the memory. */
 const PENDING_MAX = 10_000;
-/** Of calls that were refused because the ledger did not answer, so many are remembered; from then on it is not asked at all. */
-const UNCERTAIN_MAX = 1_000;
 /** How long until an ending that the ledger could not take is tried again. */
 const RETRY_MS = 500;
 /** So many go to the ledger together: one commit for all of them. */
@@ -42,12 +41,16 @@ export interface Settler {
    * @param unwritten the reservation of a call that was let through while the ledger could not be written: it is recorded first.
    */
   end(ending: Ending, unwritten?: ReserveOperation): Promise<Settled>;
-  /** Gives back a reservation that may or may not have been written. */
-  voidLater(callId: string, reason: string): void;
-  /** True if the ledger must not be asked about this call now: its ending waits, or too many endings do. */
-  isBlocked(callId: string): boolean;
+  /**
+   * A reservation failed, and may have been written all the same: what this process holds in the ledger without knowing it is given
+   * back as soon as the ledger can be asked.
+   */
+  sweepLater(): void;
+  /** True if what the ledger says of this call may be about to change: an ending of it waits, or a sweep is due. */
+  isUncertain(callId: string): boolean;
   /** True if there is room for the ending of one more call that the ledger knows nothing of. */
   hasRoom(): boolean;
+  /** Endings the ledger has not taken, and 1 more while a sweep is due. */
   readonly pendingCount: number;
   flush(deadlineAtMs: number): Promise<void>;
 }
@@ -57,26 +60,43 @@ export function createSettler(input: {
   clock: Clock;
   notifier: Notifier;
   freed: (counterIds: readonly string[]) => void;
+  ownerId: string;
+  /** True for calls that are being reserved or are running: their reservations are known. */
+  isHeld: (callId: string) => boolean;
 }): Settler {
   const { ledger, clock, notifier, freed } = input;
   /** Endings that the ledger has not answered, each with its reservation where that is not written either. */
   const pending = new Map<Ending, ReserveOperation | undefined>();
-  /** Calls of which it is unknown whether they were reserved: sent again under their name, they must not be voided while they run. */
-  const uncertain = new Set<string>();
+  /** Sweeps asked for, and how many of those are done: one done covers all that were asked for before it began. */
+  const sweeps = { asked: 0, done: 0 };
   let isRetrying = false;
+  const isSweepDue = (): boolean => sweeps.done < sweeps.asked;
 
-  /** True once the ledger has answered. Whatever else it fails with is told, and the ending kept: money must not stay held in silence. */
   async function tryEnd(ending: Ending): Promise<boolean> {
     const unwritten = pending.get(ending);
     try {
       if (unwritten !== undefined) await ledger.apply([unwritten]);
       const [result] = await ledger.apply([ending]);
+      pending.delete(ending);
       if (result !== undefined) report(ending, result);
       return true;
     } catch (error) {
-      if (!isLedgerUnavailable(error)) notifier.warn("internal_error", { callId: ending.callId, message: String(error) });
+      if (!isLedgerUnavailable(error)) giveUp(ending, unwritten, error);
       return false;
     }
+  }
+
+  /**
+   * The ledger says that the ending itself cannot be: the call is counted at its bound instead. If it does not take that either, its row
+   * is damaged; the ending is kept behind all others, and told each time, for money must not stay held in silence.
+   */
+  function giveUp(ending: Ending, unwritten: ReserveOperation | undefined, error: unknown): void {
+    const { kind, atMs, callId } = ending;
+    const reason = error instanceof Error ? error.message : "unknown";
+    pending.delete(ending);
+    notifier.warn("ending_refused", { callId, kind, reason });
+    const expire = { kind: "expire" as const, atMs, callId, reason: `its ${kind} was refused: ${reason}` };
+    pending.set(kind === "expire" ? ending : expire, unwritten);
   }
 
   function report(ending: Ending, result: EndResult): void {
@@ -89,51 +109,59 @@ export function createSettler(input: {
   }
 
   function keepTrying(waitMs = RETRY_MS): void {
-    if (isRetrying || pending.size === 0) return;
+    if (isRetrying || (pending.size === 0 && !isSweepDue())) return;
     isRetrying = true;
     clock.after(waitMs, () => void retry());
   }
 
   async function retry(): Promise<void> {
-    const tried = [...pending.keys()].slice(0, RETRIED_AT_ONCE);
-    const answers = await Promise.all(tried.map(tryEnd));
-    tried.forEach((ending, index) => {
-      const unwritten = pending.get(ending);
-      pending.delete(ending);
-      if (answers[index] === true) uncertain.delete(ending.callId);
-      // To the end of the queue: one that the ledger never takes, because its row is damaged, must not keep the others waiting.
-      else pending.set(ending, unwritten);
-    });
+    const answers = await Promise.all([...pending.keys()].slice(0, RETRIED_AT_ONCE).map(tryEnd));
+    if (isSweepDue()) await sweep();
     isRetrying = false;
     keepTrying(answers.includes(true) ? 0 : RETRY_MS);
+  }
+
+  async function sweep(): Promise<void> {
+    const { asked } = sweeps;
+    try {
+      const open = await ledger.openCalls(input.ownerId);
+      const ending = new Set(Array.from(pending.keys(), ({ callId }) => callId));
+      for (const { callId } of open.filter((call) => !input.isHeld(call.callId) && !ending.has(call.callId))) {
+        const [result] = await ledger.apply([{ kind: "void", atMs: clock.nowMs(), callId, reason: "ledger_unavailable" }]);
+        freed(result?.freedCounterIds ?? []);
+      }
+      sweeps.done = asked;
+    } catch (error) {
+      if (isLedgerUnavailable(error)) return;
+      notifier.warn("internal_error", { message: error instanceof Error ? error.message : "unknown" });
+    }
   }
 
   return {
     async end(ending, unwritten) {
       pending.set(ending, unwritten);
       const isDurable = await tryEnd(ending);
-      if (isDurable) pending.delete(ending);
-      else {
+      if (!isDurable) {
         notifier.warn("settlement_waits", { callId: ending.callId, waiting: pending.size });
         keepTrying();
       }
       return { costNanoUsd: ending.kind === "settle" ? ending.result.costNanoUsd : undefined, isDurable };
     },
-    voidLater(callId, reason) {
-      uncertain.add(callId);
-      pending.set({ kind: "void", atMs: clock.nowMs(), callId, reason }, undefined);
+    sweepLater() {
+      sweeps.asked += 1;
       keepTrying();
     },
-    isBlocked(callId) {
-      return uncertain.size >= UNCERTAIN_MAX || uncertain.has(callId);
-    },
+    isUncertain: (callId) => isSweepDue() || [...pending.keys()].some((ending) => ending.callId === callId),
     hasRoom: () => pending.size < PENDING_MAX,
     get pendingCount() {
-      return pending.size;
+      return pending.size + (isSweepDue() ? 1 : 0);
     },
     async flush(deadlineAtMs) {
-      while (pending.size > 0 && clock.nowMs() < deadlineAtMs) {
-        await new Promise<void>((resolve) => clock.after(Math.min(RETRY_MS, deadlineAtMs - clock.nowMs()), resolve));
+      const isDone = (): boolean => pending.size === 0 && !isSweepDue();
+      while (!isDone()) {
+        const leftMs = deadlineAtMs - clock.nowMs();
+        if (leftMs <= 0) return;
+        await new Promise<void>((resolve) => clock.after(Math.min(RETRY_MS, leftMs), resolve));
       }
     },
   };

@@ -8,11 +8,11 @@
 /** So many may wait on one counter series; the next is refused at once. */
 export const WAITERS_MAX = 100;
 
-/** Of so many series it is remembered when they were last freed. */
+/** Of so many series it is remembered when they were last freed; whoever asks for one that was forgotten is told yes. */
 const FREED_REMEMBERED_MAX = 10_000;
 
 export interface Waiter {
-  /** Counter series it is blocked on now. */
+  /** Counter series it is blocked on now. Changed by `move` only. */
   blockedOn: readonly string[];
   /** Wakes it, to be decided afresh. Replaced each time it lies down. */
   wake: () => void;
@@ -21,13 +21,18 @@ export interface Waiter {
 export interface WaitingLine {
   /** Joins at the end; `undefined` if too many wait on one of these series already. */
   join(blockedOn: readonly string[]): Waiter | undefined;
+  /** Keeps its place and waits on other series from now on. Whom it held back on those it left is woken. */
+  move(waiter: Waiter, blockedOn: readonly string[]): void;
+  /** Whom it held back is woken. */
   leave(waiter: Waiter): void;
   /** Counter series on which somebody waits before this waiter; for a call not in line: on which anybody waits. */
   blockedBefore(waiter: Waiter | undefined): string[];
-  /** Something was freed in these series, or a waiter on them left: the waiters on them are woken, first come first. */
+  /** Something was freed in these series: the waiters on them are woken, first come first. */
   freed(counterIds: readonly string[]): void;
   wakeAll(): void;
-  /** Rises with every `freed`. With `wasFreedSince`, closes the gap between being told to wait and lying down. */
+  /**
+   * Rises with everything that may let a waiter go on. With `wasFreedSince`, closes the gap between being told to wait and lying down.
+   */
   readonly freedCount: number;
   wasFreedSince(freedCount: number, counterIds: readonly string[]): boolean;
   /** How many wait on a series. */
@@ -38,27 +43,28 @@ export interface WaitingLine {
 export function createWaitingLine(): WaitingLine {
   const waiters = new Set<Waiter>();
   let freedCount = 0;
-  let forgottenCount = 0;
   const lastFreed = new Map<string, number>();
+  /** Up to here nothing is known of single series any more. */
+  let forgottenCount = 0;
 
-  const wakeOn = (counterIds: ReadonlySet<string>): void => {
-    for (const waiter of waiters) if (waiter.blockedOn.some((id) => counterIds.has(id))) waiter.wake();
+  /** Wakes who lies on these series; who is being decided at this moment learns of it by `wasFreedSince`. */
+  const release = (counterIds: readonly string[]): void => {
+    if (counterIds.length === 0) return;
+    freedCount += 1;
+    for (const id of counterIds) lastFreed.set(id, freedCount);
+    if (lastFreed.size > FREED_REMEMBERED_MAX) forget();
+    if (waiters.size === 0) return;
+    const ids = new Set(counterIds);
+    for (const waiter of waiters) if (waiter.blockedOn.some((id) => ids.has(id))) waiter.wake();
+  };
+  const forget = (): void => {
+    lastFreed.clear();
+    forgottenCount = freedCount;
   };
   const waitingOn = (counterId: string): number => {
     let count = 0;
     for (const { blockedOn } of waiters) if (blockedOn.includes(counterId)) count += 1;
     return count;
-  };
-
-  const freed = (counterIds: readonly string[]): void => {
-    if (counterIds.length === 0) return;
-    freedCount += 1;
-    if (lastFreed.size > FREED_REMEMBERED_MAX) {
-      lastFreed.clear();
-      forgottenCount = freedCount;
-    }
-    for (const id of counterIds) lastFreed.set(id, freedCount);
-    if (waiters.size > 0) wakeOn(new Set(counterIds));
   };
 
   return {
@@ -68,9 +74,13 @@ export function createWaitingLine(): WaitingLine {
       waiters.add(waiter);
       return waiter;
     },
+    move(waiter, blockedOn) {
+      const left = waiter.blockedOn.filter((id) => !blockedOn.includes(id));
+      waiter.blockedOn = blockedOn;
+      release(left);
+    },
     leave(waiter) {
-      // Those behind it may have been held back by it alone, also those that the ledger is just deciding about.
-      if (waiters.delete(waiter)) freed(waiter.blockedOn);
+      if (waiters.delete(waiter)) release(waiter.blockedOn);
     },
     blockedBefore(waiter) {
       const ids = new Set<string>();
@@ -80,13 +90,15 @@ export function createWaitingLine(): WaitingLine {
       }
       return [...ids];
     },
-    freed,
+    freed: release,
     get freedCount() {
       return freedCount;
     },
-    // What was forgotten may have been one of these: a look too many costs less than a sleep too long.
-    wasFreedSince: (count, counterIds) => count < forgottenCount || counterIds.some((id) => (lastFreed.get(id) ?? 0) > count),
+    wasFreedSince: (count, counterIds) => forgottenCount > count || counterIds.some((id) => (lastFreed.get(id) ?? 0) > count),
     wakeAll() {
+      // Also for whoever is being decided at this moment, by what held until now.
+      freedCount += 1;
+      forget();
       for (const waiter of waiters) waiter.wake();
     },
     waitingOn,
