@@ -28,7 +28,7 @@ import {
 
 /** Describes one store. @param open gives an empty ledger each time. */
 export function describeLedger(name: string, open: () => Promise<Ledger>): void {
-  describe(name, () => {
+  describe(`the contract of ${name}`, () => {
     let ledger: Ledger;
     beforeEach(async () => {
       ledger = await open();

@@ -5,7 +5,7 @@
  * file, what was found, and how to restore.
  */
 import Database from "better-sqlite3";
-import { closeSync, mkdirSync, openSync, statSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { LedgerUnavailableError, type LedgerUnusableError } from "../ledger.ts";
 import { CorruptRowError, isBusy, isSqlite, unavailableFrom, unusable } from "./errors.ts";
@@ -35,7 +35,7 @@ export interface OpenInput {
 /** Creates the file and its folder if they are missing: 0600 and 0700, for the owner alone. */
 export function createFile(path: string): void {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    createFolder(dirname(path));
     closeSync(openSync(path, "a", 0o600));
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -45,6 +45,18 @@ export function createFile(path: string): void {
       "Name a file in a folder that this user may write to",
       error,
     );
+  }
+}
+
+/** One level after the other: Node's own recursive way never ends where a file system refuses a folder with ENOENT, as /proc does. */
+function createFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  createFolder(dirname(folder));
+  try {
+    mkdirSync(folder, { mode: 0o700 });
+  } catch (error) {
+    // Another process may have made it at the same moment.
+    if (!existsSync(folder)) throw error;
   }
 }
 

@@ -1,0 +1,115 @@
+/** Goal: processes that share one ledger file share one truth, to the nano-dollar, and none of them starves. */
+import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
+import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
+import { reserveOf, settleOf } from "./samples.ts";
+
+let folder: string;
+let path: string;
+const children: ChildProcessWithoutNullStreams[] = [];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "purser-processes-"));
+  path = join(folder, "ledger.db");
+});
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+  rmSync(folder, { recursive: true });
+});
+
+interface Spender {
+  child: ChildProcessWithoutNullStreams;
+  lines: AsyncIterator<string>;
+}
+
+async function start(name: string, callCount: number, amount: bigint): Promise<Spender> {
+  const file = new URL("./spender.ts", import.meta.url).pathname;
+  const child = spawn(process.execPath, [file, path, name, String(callCount), "8", String(amount)]);
+  children.push(child);
+  child.stderr.pipe(process.stderr);
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  expect((await lines.next()).value).toBe("ready");
+  return { child, lines };
+}
+
+async function finish({ child, lines }: Spender): Promise<{ admitted: number; spent: bigint }> {
+  const exit = once(child, "exit");
+  const { admitted, spent } = JSON.parse(String((await lines.next()).value)) as { admitted: number; spent: string };
+  expect(await exit).toEqual([0, null]);
+  return { admitted, spent: BigInt(spent) };
+}
+
+async function totalsOf(): Promise<{ calls: number; denied: number; costNanoUsd: bigint }> {
+  const ledger = await openSqliteLedger({ path });
+  const [group] = await ledger.report({ fromMs: 0, toMs: Infinity, by: [] });
+  expect(await ledger.openCalls()).toEqual([]);
+  const state = (await ledger.scopeStates()).get("all");
+  const counters = [...(state?.counters.get("usd@day:UTC")?.values() ?? [])];
+  expect(counters).toMatchObject([{ spent: group?.costNanoUsd ?? 0n, reserved: 0n }]);
+  await ledger.close();
+  if (group === undefined) throw new Error("nothing was spent");
+  return group;
+}
+
+test("two processes spend from one file: the totals are exactly the sum of both", { timeout: 120_000 }, async () => {
+  const spenders = [await start("one", 200, 10n ** 9n), await start("two", 200, 10n ** 9n)];
+  for (const { child } of spenders) child.stdin.write("go\n");
+
+  const results = await Promise.all(spenders.map(finish));
+
+  expect(results.map(({ admitted }) => admitted)).toEqual([180, 180]);
+  const { calls, costNanoUsd } = await totalsOf();
+  expect(calls).toBe(400);
+  expect(costNanoUsd).toBe(results.reduce((sum, { spent }) => sum + spent, 0n));
+  expect(verifySqliteLedger(path).differences).toEqual([]);
+});
+
+test("a hard limit holds over three processes, and each of them gets its turn", { timeout: 120_000 }, async () => {
+  const amount = 6_000n;
+  const names = ["one", "two", "three"];
+  const spenders = await Promise.all(names.map((name) => start(name, 120, amount)));
+  for (const { child } of spenders) child.stdin.write("go\n");
+
+  const results = await Promise.all(spenders.map(finish));
+
+  const { costNanoUsd, denied } = await totalsOf();
+  expect(costNanoUsd).toBe(results.reduce((sum, { spent }) => sum + spent, 0n));
+  expect(costNanoUsd).toBeLessThanOrEqual(amount);
+  expect(costNanoUsd).toBeGreaterThan(amount - 101n);
+  expect(denied).toBeGreaterThan(0);
+  for (const { admitted } of results) expect(admitted).toBeGreaterThan(0);
+  expect(verifySqliteLedger(path).differences).toEqual([]);
+});
+
+test(
+  "what a killed process had been answered is there, and what it held can be ended by another",
+  { timeout: 120_000 },
+  async () => {
+    const spender = await start("killed", 100_000, 10n ** 12n);
+    spender.child.stdin.write("go\n");
+    const ledger = await openSqliteLedger({ path });
+    const exit = once(spender.child, "exit");
+    // Killed in the middle of its work, which is seen from outside.
+    for (let calls = 0; calls < 50;) calls = (await ledger.report({ fromMs: 0, toMs: Infinity, by: [] }))[0]?.calls ?? 0;
+    spender.child.kill("SIGKILL");
+    await exit;
+
+    const left = await ledger.openCalls("killed");
+    const ended = await ledger.apply(
+      left.map(({ callId }) => ({ kind: "expire" as const, atMs: Date.now(), callId, reason: "killed" })),
+    );
+    const after = await ledger.apply([reserveOf("after"), settleOf("after", 1n)]);
+
+    expect(ended.every(({ outcome }) => outcome === "done")).toBe(true);
+    expect(after).toMatchObject([{ outcome: "reserved" }, { outcome: "done" }]);
+    expect(await ledger.openCalls()).toEqual([]);
+    await ledger.close();
+    expect(verifySqliteLedger(path).differences).toEqual([]);
+  },
+);
