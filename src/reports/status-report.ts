@@ -10,6 +10,7 @@ import {
   windowOf,
   type CompiledLimit,
   type ScopeState,
+  OWNER_NAME,
 } from "../core/decisions/counters.ts";
 import type { Limit, Measure } from "../core/limits/limit.ts";
 import { windowAt } from "../core/windows/windows.ts";
@@ -88,7 +89,7 @@ export function toStatusJson(line: StatusLine, waiting?: number): StatusJson {
 export function scopeOfKey(scopeKey: string): Record<string, string> {
   if (scopeKey === "all") return {};
   const parts = scopeKey.split("&").map((part) => part.split("=", 2).map((text) => unescapeName(text)));
-  return Object.fromEntries(parts.map(([name = "", value = ""]) => [name, value]));
+  return Object.fromEntries(parts.filter(([name]) => name !== OWNER_NAME).map(([name = "", value = ""]) => [name, value]));
 }
 
 function unescapeName(text: string): string {

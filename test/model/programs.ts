@@ -133,7 +133,7 @@ const scopes: fc.Arbitrary<Scopes> = fc.record({
   session: name("s", 3),
   parentSessions: fc.constantFrom<string[]>([], [], ["s0"]),
   user: name("u", 2),
-  key: fc.constant("k"),
+  key: fc.constant("default"),
   task: fc.constant("default"),
   tags: fc.constantFrom<Record<string, string>>({}, { team: "t1" }, { team: "t&2 =x" }),
 });

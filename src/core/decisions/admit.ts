@@ -54,6 +54,8 @@ export interface AdmitInput {
   isPriceKnown: boolean;
   unboundedParts: readonly string[];
   nowMs: number;
+  /** The caller waits no longer than this; absent: it named none. */
+  deadlineAtMs?: number;
 }
 
 /** The limit a refusal names. */
@@ -79,8 +81,11 @@ export function admit(input: AdmitInput): Admission {
   if (waiting !== undefined) return waiting;
 
   const startAtMs = nextStart(input);
-  if (startAtMs - input.nowMs > THROTTLE_MS_MAX) {
-    return { outcome: "denied", by: { code: "rate_limited", view: viewOfPace(input), clearsAtMs: startAtMs - THROTTLE_MS_MAX } };
+  const soonestAtMs = Math.min(input.nowMs + THROTTLE_MS_MAX, input.deadlineAtMs ?? Infinity);
+  if (startAtMs > soonestAtMs) {
+    // Whoever comes back when the start is near enough is given one.
+    const clearsAtMs = input.nowMs + (startAtMs - soonestAtMs);
+    return { outcome: "denied", by: { code: "rate_limited", view: viewOfPace(input), clearsAtMs } };
   }
   if (startAtMs > input.nowMs) return { outcome: "throttled", startAtMs };
   return { outcome: "admitted", isGraced: input.views.some(isGraceUsed) };

@@ -155,9 +155,19 @@ export function scopeKeyOf(scope: Readonly<Record<string, string>>): string {
   return parts.length === 0 ? "all" : parts.join("&");
 }
 
-/** The name of a session's own state. */
-export function sessionKeyOf(session: string): string {
-  return scopeKeyOf({ session });
+/**
+ * The name of a session's own state. Callers choose session names themselves: under different keys the same name is two sessions, or
+ * one caller could spend, slow or stop another's.
+ */
+export function sessionKeyOf({ session, key }: Pick<Scopes, "session" | "key">): string {
+  return scopeKeyOf({ session }) + ownerSuffix(key);
+}
+
+/** What tells equal session names of different keys apart inside scope keys. Not a scope: it is not shown and no limit names it. */
+export const OWNER_NAME = "~key";
+
+function ownerSuffix(key: string): string {
+  return key === "default" ? "" : `&${OWNER_NAME}=${escapeName(key)}`;
 }
 
 /** The counters that a call on a model touches: one per limit that matches, several where a session counts for its parents. */
@@ -170,7 +180,7 @@ export function countersOf(set: LimitSet, scopes: Scopes, model: string): CallCo
     for (const session of sessions) {
       const scope: Record<string, string> = {};
       for (const name of per) if (name !== "all") scope[name] = name === "session" ? session : valueOf(name, scopes, model);
-      found.push({ compiled, scope, scopeKey: scopeKeyOf(scope) });
+      found.push({ compiled, scope, scopeKey: scopeKeyOf(scope) + (per.includes("session") ? ownerSuffix(scopes.key) : "") });
     }
   }
   return found;

@@ -98,7 +98,7 @@ function reserve(book: Book, operation: ReserveOperation): ReserveResult {
   const asked = candidates[0];
   if (asked === undefined) throw new RangeError("reserve: candidates is empty; the model asked for is the first one");
   if (isKnown(book, call.callId)) return { kind: "reserve", outcome: "duplicate" };
-  const sessionKey = sessionKeyOf(call.scopes.session);
+  const sessionKey = sessionKeyOf(call.scopes);
   const session = book.scope(sessionKey).session ?? emptySessionState();
   const isForced = operation.isForced === true;
   // What was let through without the ledger ran as it was asked for.
@@ -152,6 +152,7 @@ function admitInput(
     views: counters.map((counter) => viewOf(book, operation, candidate, counter, session)),
     paces: distinctPaces(counters.flatMap((counter) => pacesOf(book, operation, counter))),
     heldBack: new Set(operation.heldBack),
+    ...(operation.deadlineAtMs === undefined ? {} : { deadlineAtMs: operation.deadlineAtMs }),
     isPriceKnown: candidate.usdBound !== undefined,
     unboundedParts: candidate.unboundedParts,
     nowMs: operation.atMs,
@@ -628,11 +629,11 @@ function idsOf(charges: readonly Charge[]): string[] {
 function noteSession(book: Book, open: OpenCall, { stopReason }: CallResult): void {
   const isNeeded = book.limits.limits.some(({ actionKinds }) => actionKinds.has("grace"));
   if (!isNeeded) return;
-  const sessionKey = sessionKeyOf(open.scopes.session);
+  const sessionKey = sessionKeyOf(open.scopes);
   const session = book.scope(sessionKey).session ?? emptySessionState();
-  session.lastStopReason = stopReason;
+  // An answer that broke off, or an error, ends no turn: the session is still in the middle of what it did.
+  if (stopReason !== undefined) session.lastStopReason = stopReason;
   session.lastSettledChargeAtMs = Math.max(session.lastSettledChargeAtMs ?? 0, open.atMs);
-  if (stopReason !== "tool_use" && stopReason !== "pause_turn") session.graceCalls.clear();
   keepSession(book, sessionKey, session);
 }
 
