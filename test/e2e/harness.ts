@@ -98,12 +98,15 @@ function createMovableClock(): TestClock {
     nowMs: () => system.nowMs() + movedMs,
     after: (waitMs, callBack) => system.after(waitMs, callBack),
     advance: (byMs) => void (movedMs += byMs),
+    timers: 0,
   };
 }
 
 /** A clock that stands still until it is told to go on; waiting costs no real time. */
 export interface TestClock extends Clock {
   advance(byMs: number): void;
+  /** How many wait for it. */
+  readonly timers: number;
 }
 
 /** @param ownWaitMsMax whoever waits no longer than this moves the clock itself, so that a story of hours runs in seconds. */
@@ -133,6 +136,9 @@ export function createTestClock(startMs: number, ownWaitMsMax = 0): TestClock {
     advance(byMs) {
       nowMs += byMs;
       fire();
+    },
+    get timers() {
+      return timers.size;
     },
   };
 }

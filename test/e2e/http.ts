@@ -46,10 +46,12 @@ export function openRequest(
 
 /** Asks, and resolves with the head of the answer. */
 export function begin(url: string, options: AskOptions = {}): Promise<IncomingMessage> {
-  const request = openRequest(url, options);
+  const body = options.body ?? ((options.method ?? "POST") === "POST" ? messageOf() : undefined);
+  // Node states no length for a method that rarely has a body, which would make the body the next request.
+  const length = body === undefined ? {} : { "content-length": String(Buffer.byteLength(body)) };
+  const request = openRequest(url, { ...options, headers: { ...length, ...options.headers } });
   const head = headOf(request);
-  const hasBody = (options.method ?? "POST") === "POST";
-  request.end(options.body ?? (hasBody ? messageOf() : undefined));
+  request.end(body);
   return head;
 }
 
