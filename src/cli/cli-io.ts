@@ -3,6 +3,7 @@
  * Invariant: a command reaches the process, the clock and the disk only through this, so that tests run it as it is.
  */
 import type { Environment } from "../config/environment.ts";
+import type { VerifyReport } from "../ledger/sqlite/verify.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { ExitCode } from "./exit.ts";
 import type { Screen } from "./output/screen.ts";
@@ -25,6 +26,8 @@ export interface CliIo {
   exitNow(exitCode: ExitCode, message: string): void;
   /** Opens a ledger that is there. Close it. */
   openLedger(path: string): Promise<Ledger>;
+  /** Recomputes a ledger from its entries. @throws LedgerUnavailableError if there is none. */
+  verifyLedger(path: string, onProgress: (share: number) => void): VerifyReport;
   isFileThere(path: string): boolean;
 }
 

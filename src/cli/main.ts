@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
+import { verifySqliteLedger } from "../ledger/sqlite/verify.ts";
 import type { CliIo } from "./cli-io.ts";
 import { describeFailure } from "./exit.ts";
 import { createScreen } from "./output/screen.ts";
@@ -31,6 +32,7 @@ function createProcessIo(): CliIo {
     env,
     nowMs: () => Date.now(),
     openLedger: (path) => openSqliteLedger({ path }),
+    verifyLedger: (path, onProgress) => verifySqliteLedger(path, { onProgress }),
     isFileThere: (path) => existsSync(path),
     pause,
     exitNow: (exitCode, message) => {

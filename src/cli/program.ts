@@ -13,6 +13,8 @@ import { addKeysCommand } from "./commands/keys.ts";
 import { addReportCommand } from "./commands/report.ts";
 import { addServeCommand } from "./commands/serve.ts";
 import { addStatusCommand } from "./commands/status.ts";
+import { addVerifyCommand } from "./commands/verify.ts";
+import { wrap } from "./output/text.ts";
 import { describeFailure, EXIT, type ExitCode } from "./exit.ts";
 
 const AFTER_HELP = `
@@ -35,6 +37,7 @@ const COMMANDS = [
   addCallsCommand,
   addCostCommand,
   addKeysCommand,
+  addVerifyCommand,
 ];
 
 /** Runs one command line. @param words without the program's own name. @returns the exit code. */
@@ -46,7 +49,8 @@ export async function runProgram(words: readonly string[], io: CliIo, version: s
     // Commander has said already what it did not understand.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.wrongUsage;
     const { message, exitCode } = describeFailure(error);
-    for (const line of message.split("\n")) io.writeError(`purser: ${line}\n`);
+    const width = io.isErrorTerminal ? io.screen.width : Infinity;
+    for (const line of message.split("\n").flatMap((text) => wrap(`purser: ${text}`, width, "  "))) io.writeError(`${line}\n`);
     return exitCode;
   }
 }

@@ -5,10 +5,10 @@
  */
 import type { Command } from "commander";
 import type { Config } from "../config/config.ts";
-import { parseLedgerLocation } from "../config/ledger-location.ts";
+import { LEDGER_DEFAULT, parseLedgerLocation } from "../config/ledger-location.ts";
 import { loadConfig } from "../config/load-config.ts";
 import type { ConfigWarning } from "../config/problems.ts";
-import type { Environment } from "../config/environment.ts";
+import { readVariable, type Environment } from "../config/environment.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { CliIo } from "./cli-io.ts";
 import { CliError, EXIT, wrongUsage } from "./exit.ts";
@@ -53,6 +53,15 @@ export async function readSettings(io: CliIo, options: CommonOptions, variables:
   // Without a file the built-in limit holds, which every command that matters says by itself: no place of it needs a warning.
   const placed = fileName === undefined ? warnings.filter(({ file }) => file !== NO_FILE) : warnings;
   return { config, warnings: placed, fileName, env };
+}
+
+/** Where the ledger lies, for a command that needs nothing else of the configuration: it works beside a broken one. */
+export function ledgerPathOf(io: CliIo, option: string | undefined): string {
+  const text = option ?? readVariable(io.env, "PURSER_LEDGER");
+  if (text === undefined) return LEDGER_DEFAULT.path;
+  const parsed = parseLedgerLocation(text);
+  if (parsed.outcome === "read") return parsed.location.path;
+  throw wrongUsage(`${option === undefined ? "PURSER_LEDGER" : "--ledger"}: found ${parsed.found}; allowed: ${parsed.allowed}`);
 }
 
 /** Opens the ledger for a command that reads it. @returns `undefined` if there is none yet. */

@@ -1,12 +1,14 @@
 /** What each command says and answers, beyond how it looks: JSON, exit codes, mistakes, empty ledgers. */
 import { readFile, writeFile } from "node:fs/promises";
+import Database from "better-sqlite3";
 import { beforeAll, describe, expect, it } from "vitest";
 import { createProgram } from "../../src/cli/program.ts";
 import type { CliIo } from "../../src/cli/cli-io.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
+import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import { createMemoryLedger } from "../../src/ledger/memory/memory-ledger.ts";
 import { PIPED, runCli, seededLedger, terminal, useTemporaryFolder } from "./cli-harness.ts";
-import { NOW_MS, SEED_YAML } from "./cli-seed.ts";
+import { NOW_MS, seedLedger, SEED_YAML } from "./cli-seed.ts";
 
 useTemporaryFolder();
 let ledger: Ledger;
@@ -429,5 +431,55 @@ describe("status --watch", () => {
     expect(out.endsWith("\u001B[?1049l")).toBe(true);
     expect(out.split("\n").length).toBeLessThanOrEqual(12);
     expect(out).toMatch(/… \d+ more lines/);
+  });
+});
+
+describe("verify", () => {
+  const seeded = async (path: string): Promise<void> => {
+    const file = await openSqliteLedger({ path });
+    await seedLedger(file);
+    await file.close();
+  };
+
+  it("says that everything agrees", async () => {
+    await seeded("good.db");
+
+    const { out, err, exitCode } = await runCli("verify --ledger good.db");
+
+    expect({ err, exitCode }).toEqual({ err: "", exitCode: 0 });
+    expect(out).toMatch(/^good\.db: \d+ entries, 28 calls, \d+ counters: everything agrees\.\n$/);
+  });
+
+  it("lists what was changed, and ends with code 1", async () => {
+    await seeded("edited.db");
+    const db = new Database("edited.db");
+    // Somebody with the file in hand is not held by its triggers.
+    const triggers = db.prepare("select name from sqlite_schema where type = 'trigger'").pluck().all() as string[];
+    for (const name of triggers) db.exec(`drop trigger ${name}`);
+    const changed = db.prepare("update entries set at_ms = at_ms + 1 where seq = 5").run();
+    db.close();
+
+    const { out, err, exitCode } = await runCli("verify --ledger edited.db");
+    const json = await runCli("verify --ledger edited.db --json");
+
+    expect(changed.changes).toBe(1);
+    expect(exitCode).toBe(1);
+    expect(out).toMatch(/^• edited\.db: .*5/m);
+    expect(err).toMatch(/^purser: the ledger is not what was written: \d+ differences?; keep the file, and restore a backup\n$/);
+    expect(JSON.parse(json.out)).toMatchObject({
+      ledger: "edited.db",
+      isCut: false,
+      differences: expect.arrayContaining([expect.any(String)]),
+    });
+  });
+
+  it("works beside a broken configuration, and says where there is no ledger", async () => {
+    await writeFile("purser.yaml", "limits: nonsense");
+
+    const { err, exitCode } = await runCli("verify --ledger nowhere.db");
+    await writeFile("purser.yaml", SEED_YAML);
+
+    expect(exitCode).toBe(3);
+    expect(err).toMatch(/^purser: .*nowhere\.db/);
   });
 });

@@ -10,9 +10,10 @@ import { join } from "node:path";
 import { expect, it, onTestFinished } from "vitest";
 import { createProgram } from "../../src/cli/program.ts";
 import type { CliIo } from "../../src/cli/cli-io.ts";
+import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { PIPED, runCli, seededLedger, splitWords, useTemporaryFolder } from "./cli-harness.ts";
-import { SEED_YAML } from "./cli-seed.ts";
+import { seedLedger, SEED_YAML } from "./cli-seed.ts";
 
 const DOCS = new URL("../../docs/cli.md", import.meta.url);
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
@@ -30,6 +31,9 @@ async function ledgerOfDocs(): Promise<Ledger> {
 
 it("shows the output of every example as it is", async () => {
   const ledger = await ledgerOfDocs();
+  const file = await openSqliteLedger({ path: "ledger.db" });
+  await seedLedger(file);
+  await file.close();
   let shown = "";
   let end = 0;
   for (const match of text.matchAll(/```console\n\$ npx purser (.*)\n([^]*?)```/g)) {

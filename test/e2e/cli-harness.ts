@@ -8,6 +8,7 @@ import { createScreen, type Screen } from "../../src/cli/output/screen.ts";
 import { runProgram } from "../../src/cli/program.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { createMemoryLedger } from "../../src/ledger/memory/memory-ledger.ts";
+import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
 import { NOW_MS, seedLedger } from "./cli-seed.ts";
 
 export interface CliRun {
@@ -59,6 +60,7 @@ export async function runCli(line: string | readonly string[], options: CliOptio
       if (ledger === undefined) throw new Error(`no test opens ${path}`);
       return keptOpen(ledger);
     },
+    verifyLedger: (path, onProgress) => verifySqliteLedger(path, { onProgress }),
     isFileThere: () => ledger !== undefined,
   };
   const exitCode = await runProgram(words, io, "0.0.0-test");
