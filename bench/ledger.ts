@@ -83,7 +83,6 @@ export function reserveOf(index: number, atMs: number): ReserveOperation {
     candidates: [candidate],
     heldBack: [],
     grantedStartsMs: {},
-    placesAhead: {},
   };
 }
 

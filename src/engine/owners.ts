@@ -65,8 +65,9 @@ export async function keepOwner(input: {
       await beat();
       isWritable = true;
     } catch (error) {
-      if (!isLedgerUnavailable(error)) throw error;
-      if (isWritable) notifier.warn("ledger_unavailable", { reason: error.message });
+      // A failure that is no outage is told too; the next beat tries again, for a gateway must not end by it.
+      const reason = error instanceof Error ? error.message : "unknown";
+      if (isWritable) notifier.warn(isLedgerUnavailable(error) ? "ledger_unavailable" : "internal_error", { reason });
       isWritable = false;
     }
     if (!isClosed) cancelTimer = clock.after(BEAT_MS, () => void beatAgain());

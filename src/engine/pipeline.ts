@@ -125,6 +125,8 @@ interface Attempt {
   call: CallFacts;
   receivedAtMs: number;
   deadlineAtMs: number;
+  /** Those it was last decided by. A call is settled by the prices it was admitted with, whatever is reloaded meanwhile. */
+  rules: Rules;
   waiter: Waiter | undefined;
   grantedStartsMs: Readonly<Record<string, number>>;
   /** Time spent waiting or throttled so far. */
@@ -199,7 +201,17 @@ export function createEngine(options: EngineOptions): Engine {
       history,
     };
     const deadlineAtMs = Math.min(receivedAtMs + WAIT_MS_MAX, incoming.deadlineAtMs ?? Infinity);
-    return { incoming, facts, call, receivedAtMs, deadlineAtMs, waiter: undefined, grantedStartsMs: {}, hasWaited: false };
+    return {
+      incoming,
+      facts,
+      call,
+      receivedAtMs,
+      deadlineAtMs,
+      rules: options.rules(),
+      waiter: undefined,
+      grantedStartsMs: {},
+      hasWaited: false,
+    };
   }
 
   function inferredSession({ caller, body, labels }: IncomingCall, facts: RequestFacts): string {
@@ -220,7 +232,7 @@ export function createEngine(options: EngineOptions): Engine {
         case "reserved":
           return admitted(attempt, result);
         case "denied":
-          return denied(attempt, result);
+          return refused(attempt, result);
         case "duplicate":
           if (await isFreeAgain(attempt)) continue;
           // A reservation that failed may stand there still: sent again under its name, the call is no duplicate of itself.
@@ -230,16 +242,13 @@ export function createEngine(options: EngineOptions): Engine {
           return unavailable(attempt, result.operation);
         case "throttled": {
           leaveLine(attempt);
-          if (result.startAtMs > attempt.deadlineAtMs && attempt.incoming.deadlineAtMs !== undefined) {
-            return refuseRecorded(attempt, { code: "rate_limited", clearsAtMs: result.startAtMs });
-          }
           attempt.grantedStartsMs = { ...attempt.grantedStartsMs, ...result.grantedStartsMs };
           await pause(attempt, result.startAtMs, undefined);
           break;
         }
         case "wait": {
           if (clock.nowMs() >= attempt.deadlineAtMs || !joinLine(attempt, result.blockedOn)) {
-            return refuseRecorded(attempt, { code: "held_by_calls_in_flight", view: result.view });
+            return refuseRecorded(attempt, whyNotWaiting(result, clock.nowMs()));
           }
           attempt.hasWaited = true;
           // Something was freed while the ledger decided: look again rather than sleep through it.
@@ -254,10 +263,20 @@ export function createEngine(options: EngineOptions): Engine {
   async function reserve(attempt: Attempt): Promise<ReserveResult | { outcome: "unavailable"; operation: ReserveOperation }> {
     const atMs = clock.nowMs();
     const { incoming, facts, call, grantedStartsMs } = attempt;
-    const candidates = candidatesFor({ ...options.rules(), provider: incoming.provider, facts, atMs });
+    attempt.rules = options.rules();
+    const candidates = candidatesFor({ ...attempt.rules, provider: incoming.provider, facts, atMs });
     const heldBack = line.blockedBefore(attempt.waiter);
-    const placesAhead = places.ahead(atMs);
-    const operation = { kind: "reserve" as const, atMs, ownerId, call, candidates, heldBack, grantedStartsMs, placesAhead };
+    const { deadlineAtMs } = incoming;
+    const operation: ReserveOperation = {
+      kind: "reserve",
+      atMs,
+      ownerId,
+      call,
+      candidates,
+      heldBack,
+      grantedStartsMs,
+      ...(deadlineAtMs === undefined ? {} : { deadlineAtMs }),
+    };
     hold(call.callId);
     try {
       const [result] = await ledger.apply([operation]);
@@ -311,6 +330,8 @@ export function createEngine(options: EngineOptions): Engine {
 
   /** Sleeps until an instant, a wake-up, or the caller's leaving. */
   function pause({ incoming }: Attempt, untilMs: number, waiter: Waiter | undefined): Promise<void> {
+    // Whoever left while the ledger decided leaves no second time.
+    if (incoming.presence.isGone) return Promise.resolve();
     return new Promise((resolve) => {
       const done = (): void => {
         cancelTimer();
@@ -351,7 +372,7 @@ export function createEngine(options: EngineOptions): Engine {
     { candidate, marks }: Pick<Extract<ReserveResult, { outcome: "reserved" }>, "candidate" | "marks">,
     unwritten?: ReserveOperation,
   ): RunningCall {
-    const { incoming, facts, call } = attempt;
+    const { incoming, facts, call, rules } = attempt;
     const { callId, provider } = call;
     const edit = editOf(facts, candidate);
     const body = edit === undefined ? incoming.body : incoming.provider.editRequest(incoming.body, facts, edit);
@@ -382,13 +403,22 @@ export function createEngine(options: EngineOptions): Engine {
           requestedModel: candidate.model,
           cacheWrites: facts.cacheWrites,
         });
-        return renewing(meter, { provider, callId, candidate, facts });
+        return renewing(meter, { rules, provider, callId, candidate, facts });
       },
       end(end, providerRequestId) {
         if (settled === undefined) {
           const flags = unwritten === undefined ? [] : ["ledger_bypassed"];
           const endedAtMs = clock.nowMs();
-          const ending = endingOf(callId, end, { candidate, facts, provider, sentAtMs, endedAtMs, providerRequestId, flags });
+          const ending = endingOf(callId, end, {
+            ...pricingOf(rules),
+            candidate,
+            facts,
+            provider,
+            sentAtMs,
+            endedAtMs,
+            providerRequestId,
+            flags,
+          });
           settled = settler.end(ending, unwritten);
           runningCount -= 1;
           release(callId);
@@ -401,7 +431,7 @@ export function createEngine(options: EngineOptions): Engine {
   function endingOf(
     callId: string,
     end: CallEnd | { kind: "not_sent"; reason: string },
-    call: Omit<SettlementInput, "end" | "sentAtMs" | "book" | "onUnpricedModel"> & {
+    call: Omit<SettlementInput, "end" | "sentAtMs"> & {
       sentAtMs: number | undefined;
       flags: readonly string[];
     },
@@ -410,9 +440,8 @@ export function createEngine(options: EngineOptions): Engine {
     if (end.kind === "not_sent" || sentAtMs === undefined) {
       return { kind: "void", atMs, callId, reason: end.kind === "not_sent" ? end.reason : "not_sent" };
     }
-    const { book, onUnpricedModel } = options.rules();
     try {
-      const result = resultOf({ ...call, end, sentAtMs, book, onUnpricedModel });
+      const result = resultOf({ ...call, end, sentAtMs });
       return { kind: "settle", atMs, callId, result: { ...result, flags: [...result.flags, ...call.flags] } };
     } catch (error) {
       // A mistake of ours must not leave money held, nor free: the call is counted at its bound.
@@ -425,7 +454,7 @@ export function createEngine(options: EngineOptions): Engine {
   /** A meter that lowers the reservation as soon as the provider has said what the input was. */
   function renewing(
     meter: ResponseMeter,
-    { provider, callId, candidate, facts }: { provider: string; callId: string; candidate: Candidate; facts: RequestFacts },
+    call: { rules: Rules; provider: string; callId: string; candidate: Candidate; facts: RequestFacts },
   ): ResponseMeter {
     let isRenewed = false;
     return {
@@ -433,20 +462,22 @@ export function createEngine(options: EngineOptions): Engine {
       reading: () => meter.reading(),
       push(chunk) {
         meter.push(chunk);
-        if (isRenewed || !facts.isStream) return;
+        if (isRenewed || !call.facts.isStream) return;
         const reading = meter.reading();
         if (reading.usage === undefined) return;
         isRenewed = true;
-        const renewed = renewedBounds(reading, candidate, facts);
-        if (renewed !== undefined) void renew(provider, callId, renewed);
+        const renewed = renewedBounds(reading, call.candidate, call.facts);
+        if (renewed !== undefined) void renew(call, renewed);
       },
     };
   }
 
-  async function renew(provider: string, callId: string, renewed: NonNullable<ReturnType<typeof renewedBounds>>): Promise<void> {
-    const { book } = options.rules();
+  async function renew(
+    { rules, provider, callId }: { rules: Rules; provider: string; callId: string },
+    renewed: NonNullable<ReturnType<typeof renewedBounds>>,
+  ): Promise<void> {
     const atMs = clock.nowMs();
-    const rated = rateUsage(renewed.usage, (model) => book.find(provider, model, atMs));
+    const rated = rateUsage(renewed.usage, (model) => rules.book.find(provider, model, atMs));
     const usdBound = rated.outcome === "rated" ? rated.costNanoUsd : undefined;
     const { inputTokensBound, outputTokensBound } = renewed;
     try {
@@ -459,19 +490,14 @@ export function createEngine(options: EngineOptions): Engine {
     }
   }
 
-  async function denied(attempt: Attempt, result: Extract<ReserveResult, { outcome: "denied" }>): Promise<Opening> {
-    const { code, view, clearsAtMs } = result;
-    if (code === "rate_limited" && view !== undefined) places.promise(view.counterId, clearsAtMs);
-    return refused(attempt, { ...result, code });
-  }
-
   function refused(attempt: Attempt, why: RefusalReason): Opening {
-    const { callId } = attempt.call;
+    const { callId, scopes } = attempt.call;
     const nowMs = clock.nowMs();
-    const held = `${why.view?.counterId ?? ""} held`;
-    const place = places.ahead(nowMs)[held] ?? 0;
+    const series = `${why.view?.counterId ?? ""} ${why.code}`;
+    const place = places.of({ series, who: scopes.session, nowMs });
     const refusal = refusalFor({ ...why, callId, nowMs, place, call: attempt.call });
-    if (why.code === "held_by_calls_in_flight") places.promise(held, nowMs + (refusal.retryAfterSeconds ?? 0) * 1_000);
+    const { retryAfterSeconds } = refusal;
+    if (retryAfterSeconds !== undefined) places.promise({ series, who: scopes.session, atMs: nowMs + retryAfterSeconds * 1_000 });
     return { outcome: "refused", callId, refusal };
   }
 
@@ -523,6 +549,17 @@ export interface RefusalReason {
   clearsAtMs?: number;
   unboundedParts?: readonly string[];
   model?: string;
+}
+
+/** A wait that ends without its turn: for spent money that clears soon, or for money that calls in flight hold. */
+function whyNotWaiting({ view, untilMs }: Extract<ReserveResult, { outcome: "wait" }>, nowMs: number): RefusalReason {
+  const isSpent = view?.bound !== undefined && view.ceiling !== undefined && view.spent + view.bound > view.ceiling;
+  if (!isSpent) return { code: "held_by_calls_in_flight", view };
+  return { code: "rate_limited", view, clearsAtMs: Math.max(nowMs, untilMs) };
+}
+
+function pricingOf({ book, onUnpricedModel }: Rules): Pick<Rules, "book" | "onUnpricedModel"> {
+  return { book, onUnpricedModel };
 }
 
 function editOf(facts: RequestFacts, candidate: Candidate): { model?: string; maxTokens?: number } | undefined {

@@ -1,35 +1,39 @@
 /**
- * Owns who was told to come back when: each refused caller is given a later place in time than the one before.
- * Does not own when a limit clears (core/decisions).
+ * Owns who was told to come back when: each refused caller is given a time of its own, later than those told before it.
+ * Does not own when a limit clears (core/decisions): a crowd makes nobody's refusal final.
  */
 
-/** So many promises are remembered per counter series; more only make the honest answer later, never earlier. */
+/** So many promises are remembered per series; those beyond share the last place. */
 const PROMISES_MAX = 1_000;
 
 export interface Places {
-  /** By counter series: how many callers were told a time that has not come yet. */
-  ahead(nowMs: number): Record<string, number>;
-  promise(counterId: string, atMs: number): void;
+  /** How many others were told a time that has not come yet. Asking again keeps a caller's own place. */
+  of(input: { series: string; who: string; nowMs: number }): number;
+  promise(input: { series: string; who: string; atMs: number }): void;
 }
 
 export function createPlaces(): Places {
-  const promises = new Map<string, number[]>();
+  const series = new Map<string, Map<string, number>>();
+
+  const forgetPast = (nowMs: number): void => {
+    for (const [name, promises] of series) {
+      for (const [who, atMs] of promises) if (atMs <= nowMs) promises.delete(who);
+      if (promises.size === 0) series.delete(name);
+    }
+  };
+
   return {
-    ahead(nowMs) {
-      const ahead: Record<string, number> = {};
-      for (const [counterId, times] of promises) {
-        const left = times.filter((atMs) => atMs > nowMs);
-        if (left.length === 0) promises.delete(counterId);
-        else {
-          promises.set(counterId, left);
-          ahead[counterId] = left.length;
-        }
-      }
-      return ahead;
+    of({ series: name, who, nowMs }) {
+      forgetPast(nowMs);
+      const promises = series.get(name);
+      if (promises === undefined) return 0;
+      const place = [...promises.keys()].indexOf(who);
+      return place < 0 ? promises.size : place;
     },
-    promise(counterId, atMs) {
-      const times = promises.get(counterId) ?? [];
-      if (times.length < PROMISES_MAX) promises.set(counterId, [...times, atMs]);
+    promise({ series: name, who, atMs }) {
+      const promises = series.get(name) ?? new Map<string, number>();
+      series.set(name, promises);
+      if (promises.has(who) || promises.size < PROMISES_MAX) promises.set(who, atMs);
     },
   };
 }

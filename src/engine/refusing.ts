@@ -12,6 +12,7 @@ import {
   limitReached,
   limitTooSmall,
   rateLimited,
+  slowedDown,
   unboundedCost,
   unpricedModel,
   type LimitFigures,
@@ -52,18 +53,18 @@ function sentenceFor(input: RefusalInput): Refusal {
   if (code === "unpriced_model") {
     return unpricedModel(view === undefined ? undefined : figuresOf(view), { model: input.model ?? input.call.requestedModel });
   }
-  if (view === undefined) {
-    if (code === "ledger_unavailable") return ledgerUnavailable({ reason: "disk or lock; see the gateway's log" });
-    return unnamed(input);
-  }
+  // Every other refusal is made by a limit.
+  if (view === undefined) return ledgerUnavailable({ reason: "disk or lock; see the gateway's log" });
   const figures = figuresOf(view);
   switch (code) {
     case "limit_too_small":
       return limitTooSmall(figures);
     case "unbounded_cost":
       return unboundedCost(figures, { parts: input.unboundedParts ?? [] });
-    case "rate_limited":
-      return rateLimited(figures, { retryAfterSeconds: secondsUntil(input.clearsAtMs ?? nowMs, nowMs) });
+    case "rate_limited": {
+      const retryAfterSeconds = ownSeconds(input.clearsAtMs ?? nowMs, input);
+      return hasRoom(view) ? slowedDown(figures, { retryAfterSeconds }) : rateLimited(figures, { retryAfterSeconds });
+    }
     case "held_by_calls_in_flight":
       return heldByCallsInFlight(figures, { retryAfterSeconds: heldSeconds(input.place) });
     default: {
@@ -73,20 +74,19 @@ function sentenceFor(input: RefusalInput): Refusal {
   }
 }
 
-/** A throttled call whose turn comes after its own deadline: no limit is full, the pace is. */
-function unnamed({ code, clearsAtMs, nowMs }: RefusalInput): Refusal {
-  const retryAfterSeconds = secondsUntil(clearsAtMs ?? nowMs, nowMs);
-  const message = `Calls of this scope are slowed down, and the next free start comes after this call's own deadline; wait ${retryAfterSeconds} s and send it again.`;
-  return { details: { code }, message, retryAfterSeconds };
-}
-
 /** Another second for each caller, as far as seconds go. */
 function heldSeconds(place: number): number {
   return HELD_RETRY_SECONDS + (place % (RETRY_SECONDS_MAX - HELD_RETRY_SECONDS + 1));
 }
 
-function secondsUntil(atMs: number, nowMs: number): number {
-  return Math.min(RETRY_SECONDS_MAX, Math.max(1, Math.ceil((atMs - nowMs) / 1_000)));
+/** When it clears, and a second later for each caller who was told before. */
+function ownSeconds(atMs: number, { nowMs, place }: RefusalInput): number {
+  return Math.min(RETRY_SECONDS_MAX, Math.max(1, Math.ceil((atMs - nowMs) / 1_000)) + place);
+}
+
+/** True if the limit would take the call: then it is the pace that does not. */
+function hasRoom({ ceiling, spent, bound }: LimitView): boolean {
+  return ceiling === undefined || spent + (bound ?? 0n) <= ceiling;
 }
 
 function figuresOf({ limit, scope, measure, amount, spent, reserved, bound }: LimitView): LimitFigures {

@@ -49,7 +49,6 @@ function reserveOf(callId: string, isForced = false): ReserveOperation {
     ],
     heldBack: [],
     grantedStartsMs: {},
-    placesAhead: {},
     ...(isForced ? { isForced } : {}),
   };
 }

@@ -147,8 +147,8 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
       server.closeAllConnections();
       await closed;
       while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
-      await engine.flush(deadlineAtMs + CUT_MS_MAX);
       await upstream.close();
+      await engine.flush(deadlineAtMs + CUT_MS_MAX);
       await owner.close().catch((error: unknown) => input.notifier.warn("ledger_unavailable", { reason: String(error) }));
       await ledger.close();
       return { cut };

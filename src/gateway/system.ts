@@ -3,7 +3,7 @@
  * Invariant: within a process the clock never goes back, whatever is done to the machine's.
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 import type { Clock, FingerprintChain, IdSource } from "../engine/ports.ts";
 import type { Owner } from "../ledger/ledger.ts";
@@ -106,6 +106,24 @@ function processStartOf(pid: number): string | undefined {
     .at(19);
 }
 
+/**
+ * Names what a pid is unique in: the machine and, inside it, the container. Images often come with an empty machine id, and two
+ * containers of one machine count their processes apart.
+ */
+function machineIdOf(): string {
+  const machine = readText("/etc/machine-id");
+  return [machine === undefined || machine === "" ? hostname() : machine, readLink("/proc/self/ns/pid") ?? ""].join(" ");
+}
+
+function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // Without /proc there is no pid namespace to tell apart either.
+    return undefined;
+  }
+}
+
 /** This process, as other processes can check it. */
 export function describeThisProcess(ownerId: string, startedAtMs: number): Owner {
   return {
@@ -113,7 +131,7 @@ export function describeThisProcess(ownerId: string, startedAtMs: number): Owner
     pid: process.pid,
     processStart: processStartOf(process.pid) ?? "",
     bootId: readText("/proc/sys/kernel/random/boot_id") ?? "",
-    machineId: readText("/etc/machine-id") ?? hostname(),
+    machineId: machineIdOf(),
     startedAtMs,
     beatAtMs: startedAtMs,
   };

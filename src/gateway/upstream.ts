@@ -99,5 +99,11 @@ function codeOf(error: unknown): string {
 
 /** A certificate that is not accepted ends the handshake, before any request. */
 function isTlsFailure(code: string): boolean {
-  return code.startsWith("CERT_") || code.startsWith("ERR_TLS_") || code.includes("SELF_SIGNED") || code.includes("UNABLE_TO_");
+  return (
+    code.startsWith("CERT_") ||
+    code.startsWith("ERR_TLS_") ||
+    code.startsWith("ERR_SSL_") ||
+    code.includes("SELF_SIGNED") ||
+    code.includes("UNABLE_TO_")
+  );
 }

@@ -101,7 +101,6 @@ export function reserveOf(
     candidates: [candidateOf({ usdBound: toNanoUsd(usd) })],
     heldBack: [],
     grantedStartsMs: {},
-    placesAhead: {},
     ...operation,
   };
 }

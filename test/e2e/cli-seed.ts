@@ -88,7 +88,6 @@ async function call(ledger: Ledger, seed: SeedCall): Promise<void> {
       candidates: [candidate],
       heldBack: [],
       grantedStartsMs: {},
-      placesAhead: {},
     },
   ]);
   if (reserved?.outcome !== "reserved" || ending === "none") return;

@@ -17,7 +17,6 @@ export type Step =
       history: CallFacts["history"];
       isForced: boolean;
       isHeldBack: boolean;
-      placesAhead: number;
     }
   | { kind: "wake"; pick: number }
   | { kind: "repeatReserve"; pick: number }
@@ -171,7 +170,6 @@ const reserve: fc.Arbitrary<Step> = fc.record({
   history,
   isForced: rarely,
   isHeldBack: rarely,
-  placesAhead: fc.constantFrom(0, 0, 0, 2),
 });
 
 const settle: fc.Arbitrary<Step> = fc.record({

@@ -163,7 +163,7 @@ export class Run {
   }
 
   #newReserve(step: Extract<Step, { kind: "reserve" }>): Known {
-    const { scopes, candidates, history, isForced, isHeldBack, placesAhead } = step;
+    const { scopes, candidates, history, isForced, isHeldBack } = step;
     const first = this.#compiled[0];
     const series =
       first === undefined ? [] : scopesUnder(first.limit, scopes, "big-1").map((scope) => `${scopeKeyOf(scope)} ${first.what}`);
@@ -175,7 +175,6 @@ export class Run {
       candidates,
       heldBack: isHeldBack ? series : [],
       grantedStartsMs: {},
-      placesAhead: placesAhead === 0 ? {} : Object.fromEntries(series.map((id) => [id, placesAhead])),
       isForced,
     };
     return { operation, oracle: undefined, isWaiting: false, result: undefined };

@@ -32,7 +32,7 @@ export interface LimitView {
   bound: bigint | undefined;
   /** End of the window; `Infinity`: none. */
   windowEndMs: number;
-  /** When spent alone would leave room for the bound, counting callers who were told to come back before; `Infinity`: never. */
+  /** When spent alone would leave room for the bound; `Infinity`: never. */
   clearsAtMs: number;
 }
 

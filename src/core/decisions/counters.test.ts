@@ -89,7 +89,7 @@ describe("the counters of a call", () => {
   });
 
   test("a session counts for its parents", () => {
-    const scopes = scopesOf({ session: "child", parentSessions: ["parent", "grandparent"] });
+    const scopes = scopesOf({ key: "default", session: "child", parentSessions: ["parent", "grandparent"] });
 
     expect(countersFor(limitOf({ per: ["session"], amount: 1n }), scopes)).toEqual([
       "session=child",

@@ -27,8 +27,6 @@ export interface ReserveOperation {
   heldBack: readonly string[];
   /** Starts that throttling gave this call before, by pace. */
   grantedStartsMs: Readonly<Record<string, number>>;
-  /** By counter series: how many refused callers were already told to come back when it clears. */
-  placesAhead: Readonly<Record<string, number>>;
   /** The caller waits no longer than this (epoch ms): a start after it is refused, and not taken from others. */
   deadlineAtMs?: number;
   /** True: records a call that was let through while the ledger could not be written, whatever the limits say. */

@@ -166,7 +166,7 @@ export function counterIdOf(scopeKey: string, what: string): string {
 
 function viewOf(
   book: Book,
-  { atMs, placesAhead }: ReserveOperation,
+  { atMs }: ReserveOperation,
   candidate: Candidate,
   { compiled, scope, scopeKey }: CallCounter,
   session: SessionState,
@@ -191,9 +191,7 @@ function viewOf(
     clearsAtMs: atMs,
   };
   if (ceiling !== undefined && bound !== undefined && spent + bound > (view.graceCeiling ?? ceiling)) {
-    const ahead = BigInt(placesAhead[counterId] ?? 0);
-    const target = ceiling - bound * (1n + ahead);
-    view.clearsAtMs = clearsAtMs(state, compiled, atMs, target < 0n && bound <= ceiling ? 0n : target);
+    view.clearsAtMs = clearsAtMs(state, compiled, atMs, ceiling - bound);
   }
   return view;
 }

@@ -89,6 +89,17 @@ export function rateLimited(figures: LimitFigures, { retryAfterSeconds }: { retr
   };
 }
 
+/** The limit has room, but from the threshold reached on calls start one after the other, and the next free start is too far away. */
+export function slowedDown(figures: LimitFigures, { retryAfterSeconds }: { retryAfterSeconds: number }): Refusal {
+  return {
+    details: detailsOf("rate_limited", figures),
+    message:
+      `${theLimit(figures)} slows calls down (${stateOf(figures)}), and the next free start is too far away for this one; wait ` +
+      `${seconds(retryAfterSeconds)} and send the same call again, or run fewer calls at once.`,
+    retryAfterSeconds,
+  };
+}
+
 /** There is money, but calls in flight hold it, and this call has waited as long as it may. */
 export function heldByCallsInFlight(figures: LimitFigures, { retryAfterSeconds }: { retryAfterSeconds: number }): Refusal {
   return {
