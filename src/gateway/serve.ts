@@ -144,6 +144,8 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
       server.closeIdleConnections();
       while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs) await sleep(Math.min(20, deadlineAtMs - clock.nowMs()));
       const cut = engine.runningCount;
+      // A call is settled before the end of its answer is written: what is settled still has to reach its caller.
+      await writtenOut(closed, () => server.closeIdleConnections(), cut > 0 ? 0 : Math.min(WRITE_OUT_MS_MAX, deadlineMs));
       server.closeAllConnections();
       await closed;
       while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
@@ -158,6 +160,18 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
 
 /** Time for cut calls to be settled after the deadline. */
 const CUT_MS_MAX = 5_000;
+
+/** Time for the last answers to be written once every call is settled: a caller that does not read is not waited for longer. */
+const WRITE_OUT_MS_MAX = 2_000;
+
+/** Waits until every connection has ended, closing those that became idle, for at most so long. */
+async function writtenOut(closed: Promise<void>, closeIdle: () => void, waitMs: number): Promise<void> {
+  const looking = setInterval(closeIdle, 5);
+  let limit: NodeJS.Timeout | undefined;
+  await Promise.race([closed, new Promise<void>((resolve) => (limit = setTimeout(resolve, waitMs)))]);
+  clearInterval(looking);
+  clearTimeout(limit);
+}
 
 function sleep(waitMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, waitMs));

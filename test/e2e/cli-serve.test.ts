@@ -93,7 +93,7 @@ it.each(["SIGTERM", "SIGINT"] as const)("lets running calls finish after %s, tak
   const simulator = await startSimulator({ requireStepping: true });
   onTestFinished(async () => simulator.close());
   const gateway = await serve(["--ledger", `${signal}.db`], { PURSER_ANTHROPIC_URL: simulator.url });
-  const answer = askAt(gateway.url).catch(() => undefined);
+  const answer = askAt(gateway.url);
   await simulator.arrived(0);
 
   gateway.child.kill(signal);
@@ -101,7 +101,7 @@ it.each(["SIGTERM", "SIGINT"] as const)("lets running calls finish after %s, tak
   await expect(fetch(`${gateway.url}/healthz`)).rejects.toThrow("fetch failed");
   simulator.step(100);
 
-  await answer;
+  expect((await answer).status).toBe(200);
   expect(await gateway.ended).toBe(0);
   expect(gateway.err()).toContain('"event":"stopped"');
   const calls = run(["calls", "--json", "--ledger", `${signal}.db`]);
