@@ -8,7 +8,7 @@ import { LedgerUnavailableError, LedgerUnusableError } from "../ledger.ts";
 export class CorruptRowError extends Error {
   override readonly name = "CorruptRowError";
   constructor(table: string, key: string) {
-    super(`${table} row "${key}" is not what was written: its check hash differs. Run \`purser verify\`, then restore a backup`);
+    super(`${table} row "${key}" is not what was written: its check sum differs. Run \`purser verify\`, then restore a backup`);
   }
 }
 

@@ -25,7 +25,7 @@ end;
 create table counters (
   scope_key text primary key,
   state text not null,
-  check_hash blob not null check (length(check_hash) = 16)
+  check_sum integer not null
 ) strict, without rowid;
 
 create table past_counters (
@@ -34,7 +34,7 @@ create table past_counters (
   window_key text not null,
   until_ms integer not null,
   spent text not null,
-  check_hash blob not null check (length(check_hash) = 16),
+  check_sum integer not null,
   primary key (scope_key, what, window_key)
 ) strict, without rowid;
 
@@ -46,10 +46,8 @@ create table open_calls (
   input_tokens_bound integer not null check (input_tokens_bound >= 0),
   output_tokens_bound integer not null check (output_tokens_bound >= 0),
   charges text not null,
-  check_hash blob not null check (length(check_hash) = 16)
+  check_sum integer not null
 ) strict, without rowid;
-
-create index open_calls_by_owner on open_calls (owner_id);
 
 create table calls (
   position integer primary key,
@@ -76,7 +74,7 @@ create table calls (
   output_tokens integer not null check (output_tokens >= 0),
   reasoning_output_tokens integer not null check (reasoning_output_tokens >= 0),
   counted text,
-  check_hash blob not null check (length(check_hash) = 16)
+  check_sum integer not null
 ) strict;
 
 create index calls_by_start on calls (started_at_ms);
@@ -87,7 +85,7 @@ create table configs (
   version text not null,
   at_ms integer not null,
   rules text not null,
-  check_hash blob not null check (length(check_hash) = 16)
+  check_sum integer not null
 ) strict;
 
 create table owners (
@@ -98,7 +96,7 @@ create table owners (
   machine_id text not null,
   started_at_ms integer not null,
   beat_at_ms integer not null,
-  check_hash blob not null check (length(check_hash) = 16)
+  check_sum integer not null
 ) strict, without rowid;
 
 create table keys (
@@ -110,6 +108,6 @@ create table keys (
   created_at_ms integer not null,
   expires_at_ms integer,
   revoked_at_ms integer,
-  check_hash blob not null check (length(check_hash) = 16)
+  check_sum integer not null
 ) strict, without rowid;
 `;

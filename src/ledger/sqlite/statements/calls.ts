@@ -4,7 +4,7 @@ import type { EndedCall } from "../../../core/decisions/operations.ts";
 import type { Scopes } from "../../../core/limits/limit.ts";
 import type { TokenParts } from "../../../core/usage/usage.ts";
 import type { CallsQuery } from "../../ledger.ts";
-import { assertCheck, checkHashOf } from "../rows.ts";
+import { assertCheck, checkSumOf } from "../rows.ts";
 
 /** A call that is over, as its row holds it. */
 export interface CallRow {
@@ -24,7 +24,7 @@ export interface CallRow {
 }
 
 type Columns = Record<string, string | bigint | number | null>;
-type StoredRow = Record<string, string | bigint | null> & { check_hash: Buffer };
+type StoredRow = Record<string, string | bigint | null> & { check_sum: bigint };
 
 const NAMES = [
   "position",
@@ -88,7 +88,7 @@ function fromRow(row: StoredRow): CallRow {
     "calls",
     String(row["call_id"]),
     NAMES.map((name) => row[name]),
-    row.check_hash,
+    row.check_sum,
   );
   const text = (name: (typeof NAMES)[number]): string => String(row[name]);
   const count = (name: (typeof NAMES)[number]): number => Number(row[name]);
@@ -124,7 +124,7 @@ function fromRow(row: StoredRow): CallRow {
   };
 }
 
-const COLUMNS = `${NAMES.join(", ")}, check_hash`;
+const COLUMNS = `${NAMES.join(", ")}, check_sum`;
 
 export function prepareWriteCall(db: Database): (row: CallRow) => void {
   const statement = db.prepare(`
@@ -140,12 +140,12 @@ export function prepareWriteCall(db: Database): (row: CallRow) => void {
       output_tokens = excluded.output_tokens,
       reasoning_output_tokens = excluded.reasoning_output_tokens,
       counted = excluded.counted,
-      check_hash = excluded.check_hash
+      check_sum = excluded.check_sum
   `);
   return (row) => {
     const columns = toColumns(row);
     const values = NAMES.map((name) => columns[name]);
-    statement.run(...values, checkHashOf("calls", values));
+    statement.run(...values, checkSumOf("calls", values));
   };
 }
 

@@ -1,7 +1,7 @@
 /** The statements over `keys`: virtual keys, without their secrets. */
 import type { Database } from "better-sqlite3";
 import type { VirtualKey } from "../../ledger.ts";
-import { assertCheck, checkHashOf } from "../rows.ts";
+import { assertCheck, checkSumOf } from "../rows.ts";
 
 interface KeyRow {
   key_id: string;
@@ -12,10 +12,10 @@ interface KeyRow {
   created_at_ms: bigint;
   expires_at_ms: bigint | null;
   revoked_at_ms: bigint | null;
-  check_hash: Buffer;
+  check_sum: bigint;
 }
 
-const COLUMNS = `key_id, secret_hash, project, agent, allow, created_at_ms, expires_at_ms, revoked_at_ms, check_hash`;
+const COLUMNS = `key_id, secret_hash, project, agent, allow, created_at_ms, expires_at_ms, revoked_at_ms, check_sum`;
 
 function toColumns(key: VirtualKey): (string | number | null)[] {
   const { keyId, secretHash, project, agent, allow, createdAtMs, expiresAtMs, revokedAtMs } = key;
@@ -25,7 +25,7 @@ function toColumns(key: VirtualKey): (string | number | null)[] {
 function fromRow(row: KeyRow): VirtualKey {
   const { key_id, secret_hash, project, agent, allow, created_at_ms, expires_at_ms, revoked_at_ms } = row;
   const columns = [key_id, secret_hash, project, agent, allow, created_at_ms, expires_at_ms, revoked_at_ms];
-  assertCheck("keys", key_id, columns, row.check_hash);
+  assertCheck("keys", key_id, columns, row.check_sum);
   return {
     keyId: key_id,
     secretHash: secret_hash,
@@ -49,11 +49,11 @@ export function prepareWriteKey(db: Database): (key: VirtualKey) => void {
       created_at_ms = excluded.created_at_ms,
       expires_at_ms = excluded.expires_at_ms,
       revoked_at_ms = excluded.revoked_at_ms,
-      check_hash = excluded.check_hash
+      check_sum = excluded.check_sum
   `);
   return (key) => {
     const columns = toColumns(key);
-    statement.run(...columns, checkHashOf("keys", columns));
+    statement.run(...columns, checkSumOf("keys", columns));
   };
 }
 

@@ -4,7 +4,7 @@ import type { OpenCall } from "../../../core/decisions/operations.ts";
 import { openCallOf } from "../../../core/decisions/transitions.ts";
 import { toNanoUsd } from "../../../core/money/money.ts";
 import { reportedLabelsOf } from "../../call-record.ts";
-import { assertCheck, chargesFromText, chargesToText, checkHashOf } from "../rows.ts";
+import { assertCheck, chargesFromText, chargesToText, checkSumOf } from "../rows.ts";
 import { prepareReadEntry } from "./entries.ts";
 
 interface OpenCallRow {
@@ -15,7 +15,7 @@ interface OpenCallRow {
   input_tokens_bound: bigint;
   output_tokens_bound: bigint;
   charges: string;
-  check_hash: Buffer;
+  check_sum: bigint;
 }
 
 /** An open call, the number of the entry it began with, and the labels it is reported under; both are known once that is written. */
@@ -25,7 +25,7 @@ export interface PlacedOpenCall {
   open: OpenCall;
 }
 
-const COLUMNS = `call_id, owner_id, position, usd_bound, input_tokens_bound, output_tokens_bound, charges, check_hash`;
+const COLUMNS = `call_id, owner_id, position, usd_bound, input_tokens_bound, output_tokens_bound, charges, check_sum`;
 
 export function prepareReadOpenCall(db: Database): (callId: string) => PlacedOpenCall | undefined {
   const statement = db.prepare<[string], OpenCallRow>(`select ${COLUMNS} from open_calls where call_id = ?`);
@@ -47,7 +47,7 @@ export function prepareReadOpenCalls(db: Database): (ownerId?: string) => Placed
 function prepareFromRow(db: Database): (row: OpenCallRow) => PlacedOpenCall {
   const readEntry = prepareReadEntry(db);
   return (row) => {
-    assertCheck("open_calls", row.call_id, columnsOf(row), row.check_hash);
+    assertCheck("open_calls", row.call_id, columnsOf(row), row.check_sum);
     const { body, atMs } = readEntry(Number(row.position));
     if (body.kind !== "reserved") throw new TypeError(`open call ${row.call_id}: entry ${row.position} is ${body.kind}`);
     const open = {
@@ -60,7 +60,7 @@ function prepareFromRow(db: Database): (row: OpenCallRow) => PlacedOpenCall {
   };
 }
 
-function columnsOf(row: Omit<OpenCallRow, "check_hash">): (string | bigint | null)[] {
+function columnsOf(row: Omit<OpenCallRow, "check_sum">): (string | bigint | null)[] {
   const { call_id, owner_id, position, usd_bound, input_tokens_bound, output_tokens_bound, charges } = row;
   return [call_id, owner_id, position, usd_bound, input_tokens_bound, output_tokens_bound, charges];
 }
@@ -73,7 +73,7 @@ export function prepareWriteOpenCall(db: Database): (call: PlacedOpenCall) => vo
       input_tokens_bound = excluded.input_tokens_bound,
       output_tokens_bound = excluded.output_tokens_bound,
       charges = excluded.charges,
-      check_hash = excluded.check_hash
+      check_sum = excluded.check_sum
   `);
   return ({ position, open }) => {
     const { callId, ownerId, usdBound, inputTokensBound, outputTokensBound } = open;
@@ -86,7 +86,7 @@ export function prepareWriteOpenCall(db: Database): (call: PlacedOpenCall) => vo
       outputTokensBound,
       chargesToText(open.charges),
     ];
-    statement.run(...columns, checkHashOf("open_calls", columns));
+    statement.run(...columns, checkSumOf("open_calls", columns));
   };
 }
 

@@ -1,7 +1,7 @@
 /** The statements over `owners`: the processes that hold reservations. */
 import type { Database } from "better-sqlite3";
 import type { Owner } from "../../ledger.ts";
-import { assertCheck, checkHashOf } from "../rows.ts";
+import { assertCheck, checkSumOf } from "../rows.ts";
 
 interface OwnerRow {
   owner_id: string;
@@ -11,10 +11,10 @@ interface OwnerRow {
   machine_id: string;
   started_at_ms: bigint;
   beat_at_ms: bigint;
-  check_hash: Buffer;
+  check_sum: bigint;
 }
 
-const COLUMNS = `owner_id, pid, process_start, boot_id, machine_id, started_at_ms, beat_at_ms, check_hash`;
+const COLUMNS = `owner_id, pid, process_start, boot_id, machine_id, started_at_ms, beat_at_ms, check_sum`;
 
 export function prepareWriteOwner(db: Database): (owner: Owner) => void {
   const statement = db.prepare(`
@@ -26,11 +26,11 @@ export function prepareWriteOwner(db: Database): (owner: Owner) => void {
       machine_id = excluded.machine_id,
       started_at_ms = excluded.started_at_ms,
       beat_at_ms = excluded.beat_at_ms,
-      check_hash = excluded.check_hash
+      check_sum = excluded.check_sum
   `);
   return ({ ownerId, pid, processStart, bootId, machineId, startedAtMs, beatAtMs }) => {
     const columns = [ownerId, pid, processStart, bootId, machineId, startedAtMs, beatAtMs];
-    statement.run(...columns, checkHashOf("owners", columns));
+    statement.run(...columns, checkSumOf("owners", columns));
   };
 }
 
@@ -41,7 +41,7 @@ export function prepareReadOwners(db: Database): () => Owner[] {
     statement.all().map((row) => {
       const { owner_id, pid, process_start, boot_id, machine_id, started_at_ms, beat_at_ms } = row;
       const columns = [owner_id, pid, process_start, boot_id, machine_id, started_at_ms, beat_at_ms];
-      assertCheck("owners", owner_id, columns, row.check_hash);
+      assertCheck("owners", owner_id, columns, row.check_sum);
       return {
         ownerId: owner_id,
         pid: Number(pid),
