@@ -55,7 +55,7 @@ export function scopesOf(scopes: Partial<Scopes> = {}): Scopes {
     session: "s",
     parentSessions: [],
     user: "u",
-    key: "k",
+    key: "default",
     task: "default",
     tags: {},
     ...scopes,
