@@ -17,7 +17,7 @@ type Row = Record<string, unknown>;
 
 const DOCS = "github.com/gpambrozio/ClaudeDocs@ff5b8ed9 docs-md/api/about-claude/pricing";
 const TABLE = "model_prices.json@2026-08-01";
-const FACT_LOG = "public fact log quoting platform.claude.com, accessed 2026-10-08 (file index 71391725504)";
+const FACT_LOG = "public fact log quoting platform.claude.com, accessed 2026-10-08";
 
 const METERS: Record<string, { base: string; anthropic?: string; openai?: string }> = {
   input: { base: "input_cost_per_token", anthropic: "inputUsdPerMTok", openai: "inputUsdPerMTok" },

@@ -8,12 +8,12 @@ import type { CallRecord } from "../ledger/ledger.ts";
 export type DecidedAgain =
   | { outcome: "same"; admission: Admission }
   | { outcome: "different"; admission: Admission; before: string; now: string }
-  /** There is nothing to decide again: the refusal came before or after the step that admits. */
+  /** There is nothing to decide again: it came before or after the step that admits, or the ledger could not be asked. */
   | { outcome: "not_stored" };
 
 /** Decides a call again. */
 export function decideAgain({ status, decision, deniedWith }: CallRecord): DecidedAgain {
-  if (decision === undefined) return { outcome: "not_stored" };
+  if (decision === undefined || decision.isForced === true) return { outcome: "not_stored" };
   const admission = admit({ ...decision.admit, heldBack: new Set(decision.admit.heldBack) });
   const isGraced = decision.marks.includes("graced");
   const before =

@@ -204,6 +204,8 @@ export type EntryBody =
 /** Everything a decision was made from, so that it can be made again. */
 export interface StoredDecision {
   limitsVersion: string;
+  /** True: let through while the ledger could not be written, whatever the limits said. */
+  isForced?: boolean;
   admit: Omit<AdmitInput, "heldBack"> & { heldBack: readonly string[] };
   marks: readonly DecisionMark[];
   skippedReason: string | undefined;

@@ -383,6 +383,7 @@ function storedDecision(context: ReserveContext, marks: readonly DecisionMark[])
   const { model, maxTokens, usdBound, inputTokensBound, outputTokensBound, priceIds } = candidate;
   return {
     limitsVersion: book.limits.version,
+    ...(operation.isForced === true ? { isForced: true } : {}),
     admit: { ...input, heldBack: [...input.heldBack] },
     marks,
     skippedReason: choice.kind === "skipped" ? choice.reason : undefined,

@@ -3,7 +3,7 @@
  * Does not own its headers (the gateway's) or what a session is worth as a label (the engine's).
  * Invariant: only the two known forms name a session; any other user id names none.
  *
- * @see providers.md §11: newer builds send a JSON string, older ones `user_…_account_…_session_…` [CC, file index 60392508185, 62664117067]
+ * @see providers.md §11: newer builds send a JSON string, older ones `user_…_account_…_session_…` [CC]
  */
 
 const UUID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}";
