@@ -46,7 +46,7 @@ export interface Settler {
    * back as soon as the ledger can be asked.
    */
   sweepLater(): void;
-  /** True if what the ledger says of this call may be about to change: an ending of it waits, or a sweep is due. */
+  /** True if what the ledger says of this call may be about to be taken back: it is being voided, or a sweep is due that may do it. */
   isUncertain(callId: string): boolean;
   /** True if there is room for the ending of one more call that the ledger knows nothing of. */
   hasRoom(): boolean;
@@ -151,7 +151,10 @@ export function createSettler(input: {
       sweeps.asked += 1;
       keepTrying();
     },
-    isUncertain: (callId) => isSweepDue() || [...pending.keys()].some((ending) => ending.callId === callId),
+    // A call that runs, or whose settlement is on its way, was made: nothing will change that.
+    isUncertain: (callId) =>
+      (isSweepDue() && !input.isHeld(callId)) ||
+      [...pending.keys()].some((ending) => ending.kind === "void" && ending.callId === callId),
     hasRoom: () => pending.size < PENDING_MAX,
     get pendingCount() {
       return pending.size + (isSweepDue() ? 1 : 0);
