@@ -10,6 +10,7 @@ import { loadPriceBook } from "../config/price-book.ts";
 import { keepOwner } from "../engine/owners.ts";
 import { createEngine, type Engine } from "../engine/pipeline.ts";
 import type { Clock, Notifier } from "../engine/ports.ts";
+import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
 import { anthropic } from "../providers/anthropic/anthropic.ts";
@@ -20,6 +21,8 @@ import { createUpstream } from "./upstream.ts";
 
 /** How often the configuration's file is looked at; a look is one stat. */
 const RELOAD_LOOK_MS = 250;
+/** How soon a change that the ledger could not take is tried again. */
+const RELOAD_RETRY_MS = 1_000;
 
 export interface GatewayInput {
   config: Config;
@@ -121,12 +124,24 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
     throw error;
   });
 
-  const reload = async (next: Config): Promise<void> => {
+  const putInForce = async (next: Config): Promise<void> => {
     const nextBook = await loadPriceBook(next);
     await ledger.configure({ version: next.version, limits: next.limits, downgrade: next.downgrade, atMs: clock.nowMs() });
     config = next;
     book = nextBook;
     engine.rulesChanged();
+    const fixed = changedForGood(input.config, next);
+    if (fixed.length > 0) input.notifier.warn("restart_needed", { settings: fixed.join(", ") });
+  };
+  // One after the other, so that the last one that was asked for is the one that stays.
+  let last: Promise<void> = Promise.resolve();
+  const reload = async (wanted: Config): Promise<void> => {
+    const before = last.catch(() => undefined);
+    last = (async () => {
+      await before;
+      await putInForce(wanted);
+    })();
+    await last;
   };
   const stopWatching = watchConfig(input, reload);
 
@@ -190,22 +205,38 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
+/** Settings that were decided at start: changing them in the file changes nothing until the next one, which has to be said. */
+function changedForGood(started: Config, next: Config): string[] {
+  return [
+    ...(started.upstreams.anthropic === next.upstreams.anthropic ? [] : ["upstreams.anthropic"]),
+    ...(started.server.host === next.server.host ? [] : ["server.host"]),
+    ...(started.server.port === next.server.port ? [] : ["server.port"]),
+  ];
+}
+
 /** Reads the file again whenever it changes. A file that cannot be used changes nothing and is told. */
 function watchConfig(
   { configPath, env, onReload, notifier }: GatewayInput,
   reload: (config: Config) => Promise<void>,
 ): () => void {
   if (configPath === undefined) return () => undefined;
+  let isStopped = false;
   const look = async (): Promise<void> => {
     const result = await loadConfig({ path: configPath, env });
+    if (isStopped) return;
     if (result.outcome === "read") await reload(result.config);
     onReload?.(result);
   };
   const listener = (): void => {
-    look().catch((error: unknown) =>
-      notifier.warn("reload_failed", { reason: error instanceof Error ? error.message : "unknown" }),
-    );
+    look().catch((error: unknown) => {
+      notifier.warn("reload_failed", { reason: error instanceof Error ? error.message : "unknown" });
+      // A ledger that cannot be written now takes the change later: the file will not change a second time for that.
+      if (!isStopped && isLedgerUnavailable(error)) setTimeout(listener, RELOAD_RETRY_MS).unref();
+    });
   };
   watchFile(configPath, { interval: RELOAD_LOOK_MS, persistent: false }, listener);
-  return () => unwatchFile(configPath, listener);
+  return () => {
+    isStopped = true;
+    unwatchFile(configPath, listener);
+  };
 }
