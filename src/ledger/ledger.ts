@@ -45,6 +45,9 @@ export interface Ledger {
     atMs: number;
   }): Promise<void>;
 
+  /** The limits in force, as they were last configured; empty before any were. */
+  limits(): Promise<readonly Limit[]>;
+
   /** Says that a process is alive, and makes it known to others. */
   beat(owner: Owner): Promise<void>;
   owners(): Promise<Owner[]>;

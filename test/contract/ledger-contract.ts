@@ -202,6 +202,15 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
     });
 
     describe("changed limits", () => {
+      test("the limits in force are those configured last, none before", async () => {
+        expect(await ledger.limits()).toEqual([]);
+        await ledger.configure(rulesOf([limitOf({ amount: 1n })]));
+        const last = limitOf({ amount: 2n, window: LIFETIME });
+        await ledger.configure(rulesOf([last]));
+
+        expect(await ledger.limits()).toEqual([last]);
+      });
+
       test("a new limit starts from the calls already in its window, running ones included", async () => {
         await ledger.configure(rulesOf([limitOf({ amount: 10_000n })]));
         await ledger.apply([

@@ -3,6 +3,8 @@
  * Owns when it is drawn again; how it looks is in output/status-view.ts.
  */
 import type { Command } from "commander";
+import type { Limit } from "../../core/limits/limit.ts";
+import { SILENT_MS_MAX } from "../../engine/owners.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import { buildStatus, toStatusJson } from "../../reports/status-report.ts";
 import { writeJson, writeLines, type CliIo } from "../cli-io.ts";
@@ -64,13 +66,22 @@ async function runStatus(io: CliIo, options: StatusOptions): Promise<void> {
   });
 }
 
-async function readFacts(io: CliIo, { config }: Settings, ledger: Ledger | undefined): Promise<StatusFacts> {
+/** While a process enforces limits, those; otherwise the ones that would be enforced. */
+async function limitsToShow({ config }: Settings, ledger: Ledger | undefined, nowMs: number): Promise<readonly Limit[]> {
+  const owners = (await ledger?.owners()) ?? [];
+  const isEnforced = owners.some(({ beatAtMs }) => nowMs - beatAtMs < SILENT_MS_MAX);
+  return isEnforced && ledger !== undefined ? ledger.limits() : config.limits;
+}
+
+async function readFacts(io: CliIo, settings: Settings, ledger: Ledger | undefined): Promise<StatusFacts> {
+  const { config } = settings;
   const nowMs = io.nowMs();
+  const limits = await limitsToShow(settings, ledger, nowMs);
   const states = (await ledger?.scopeStates()) ?? new Map();
   const recent = (await ledger?.calls({ limit: BOUND_SAMPLE })) ?? [];
   return {
-    lines: buildStatus({ limits: config.limits, states, nowMs }),
-    limits: config.limits,
+    lines: buildStatus({ limits, states, nowMs }),
+    limits,
     running: (await ledger?.openCalls())?.length ?? 0,
     alerts: (await ledger?.alerts({ limit: ALERTS_SHOWN })) ?? [],
     recent,

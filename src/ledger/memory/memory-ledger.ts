@@ -6,6 +6,7 @@
 import { applyOperation, type Book } from "../../core/decisions/transitions.ts";
 import { compileLimits, copyScopeState, emptyScopeState, type LimitSet, type ScopeState } from "../../core/decisions/counters.ts";
 import { fillSeries, seriesOf, type CountedCall } from "../../core/decisions/fill.ts";
+import type { Limit } from "../../core/limits/limit.ts";
 import type { Alert } from "../../core/decisions/alerts.ts";
 import type { EndedCall, NewEntry, OpenCall, Operation } from "../../core/decisions/operations.ts";
 import { toNanoUsd } from "../../core/money/money.ts";
@@ -95,6 +96,10 @@ export class MemoryLedger implements Ledger {
     if (added.size > 0) fillSeries(book, added, this.#countedCalls(), rules.atMs);
     this.#isConfigured = true;
     this.#revision += 1;
+  }
+
+  async limits(): Promise<readonly Limit[]> {
+    return this.#book.limits.limits.map(({ limit }) => limit);
   }
 
   async beat(owner: Owner): Promise<void> {

@@ -30,6 +30,7 @@ export type Query =
   | { kind: "report"; query: ReportQuery }
   | { kind: "scopeStates" }
   | { kind: "alerts"; limit: number }
+  | { kind: "limits" }
   | { kind: "owners" }
   | { kind: "openCalls"; ownerId: string | undefined }
   | { kind: "keys" };

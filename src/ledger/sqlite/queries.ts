@@ -3,8 +3,7 @@
  * Does not own how they are shown (reports/, cli/).
  */
 import type { Database } from "better-sqlite3";
-import { compileLimits } from "../../core/decisions/counters.ts";
-import type { ScopeState } from "../../core/decisions/counters.ts";
+import { compileLimits, type LimitSet, type ScopeState } from "../../core/decisions/counters.ts";
 import type { Limit } from "../../core/limits/limit.ts";
 import { callRecordOf, groupKeyOf, reportModelOf } from "../call-record.ts";
 import { fromJson } from "../json.ts";
@@ -12,6 +11,7 @@ import type { CallRecord, CallsQuery, ReportGroup, ReportQuery } from "../ledger
 import { ZERO_USD } from "../../core/money/money.ts";
 import { NO_TOKENS } from "../../core/usage/usage.ts";
 import type { Query } from "./messages.ts";
+import { NO_LIMITS } from "./cached-book.ts";
 import { prepareReadCalls } from "./statements/calls.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
 import { prepareReadScopes } from "./statements/counters.ts";
@@ -55,6 +55,8 @@ export class Queries {
         return this.#scopeStates();
       case "alerts":
         return this.#statements.alerts(query.limit).flatMap((body) => (body.kind === "alert" ? [body.alert] : []));
+      case "limits":
+        return this.#limits().limits.map(({ limit }) => limit);
       case "owners":
         return this.#statements.owners();
       case "openCalls":
@@ -108,10 +110,13 @@ export class Queries {
   }
 
   #scopeStates(): Map<string, ScopeState> {
+    return this.#statements.scopes(new Set(this.#limits().limits.map(({ what }) => what)));
+  }
+
+  #limits(): LimitSet {
     const row = this.#statements.config();
-    if (row === undefined) return new Map();
+    if (row === undefined) return NO_LIMITS;
     const { limits, downgrade } = fromJson(row.rules) as { limits: Limit[]; downgrade: Map<string, string> };
-    const set = compileLimits({ version: row.version, limits, downgrade });
-    return this.#statements.scopes(new Set(set.limits.map(({ what }) => what)));
+    return compileLimits({ version: row.version, limits, downgrade });
   }
 }

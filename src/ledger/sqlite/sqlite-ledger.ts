@@ -4,6 +4,7 @@
  * Invariant: nothing here waits for a lock, a disk or a long query.
  */
 import { resolve } from "node:path";
+import type { Limit } from "../../core/limits/limit.ts";
 import type { ScopeState } from "../../core/decisions/counters.ts";
 import type { Alert } from "../../core/decisions/alerts.ts";
 import type { OpenCall, Operation } from "../../core/decisions/operations.ts";
@@ -89,6 +90,9 @@ class SqliteLedger implements Ledger {
 
   async createKey(key: VirtualKey): Promise<void> {
     await this.#writer.ask({ kind: "createKey", key });
+  }
+  async limits(): Promise<readonly Limit[]> {
+    return (await this.#reader.ask({ kind: "limits" })) as Limit[];
   }
   async keys(): Promise<VirtualKey[]> {
     return (await this.#reader.ask({ kind: "keys" })) as VirtualKey[];
