@@ -47,7 +47,9 @@ describe("one limit", () => {
     ["a limit of zero", { ceiling: 0n, bound: 1n }, "denied"],
     ["nothing under a limit of zero", { ceiling: 0n, bound: 0n }, "admitted"],
     ["a limit that never refuses", { ceiling: undefined, spent: 1_000n }, "admitted"],
-    ["an overrun before", { spent: 130n, bound: 0n }, "denied"],
+    ["an overrun before", { spent: 130n, bound: 1n }, "denied"],
+    ["what is free, when all money is spent", { spent: 130n, bound: 0n }, "admitted"],
+    ["no tokens, when all tokens are spent", { measure: "tokens", spent: 130n, bound: 0n }, "denied"],
   ] as const)("%s", (_what, view, outcome) => {
     expect(decide([view]).outcome).toBe(outcome);
   });

@@ -105,8 +105,13 @@ function isLater(a: RefusedBy, b: RefusedBy): boolean {
   return rank(a) !== rank(b) ? rank(a) > rank(b) : a.clearsAtMs > b.clearsAtMs;
 }
 
+/** What is explicitly free takes nothing of a money limit, also of one that is spent: it is served on. */
+function isFree({ measure, bound }: LimitView): boolean {
+  return measure === "usd" && bound === 0n;
+}
+
 function refusalBy(view: LimitView, { isPriceKnown, nowMs }: AdmitInput): RefusedBy | undefined {
-  if (view.ceiling === undefined) return undefined;
+  if (view.ceiling === undefined || isFree(view)) return undefined;
   if (view.bound === undefined) {
     return { code: isPriceKnown ? "unbounded_cost" : "unpriced_model", view, clearsAtMs: Infinity };
   }
@@ -120,7 +125,7 @@ function refusalBy(view: LimitView, { isPriceKnown, nowMs }: AdmitInput): Refuse
 }
 
 function findWait({ views, heldBack, nowMs }: AdmitInput): Admission | undefined {
-  const blocking = views.filter((view) => isBlocking(view) || heldBack.has(view.counterId));
+  const blocking = views.filter((view) => !isFree(view) && (isBlocking(view) || heldBack.has(view.counterId)));
   if (blocking.length === 0) return undefined;
   const untilMs = Math.min(Infinity, ...blocking.map((view) => looksAgainAtMs(view)).filter((atMs) => atMs > nowMs));
   return { outcome: "wait", blockedOn: blocking.map(({ counterId }) => counterId), untilMs };
@@ -144,7 +149,9 @@ function ceilingFor(view: LimitView): bigint {
 }
 
 /** True if the call is admitted only because `grace` lets its session finish. */
-export function isGraceUsed({ graceCeiling, ceiling, spent, reserved, bound }: LimitView): boolean {
+export function isGraceUsed(view: LimitView): boolean {
+  const { graceCeiling, ceiling, spent, reserved, bound } = view;
+  if (isFree(view)) return false;
   return graceCeiling !== undefined && ceiling !== undefined && (spent >= ceiling || spent + reserved + (bound ?? 0n) > ceiling);
 }
 
