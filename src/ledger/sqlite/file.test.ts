@@ -245,6 +245,20 @@ describe("a running ledger", () => {
     }
   });
 
+  test("refuses what cannot reach its thread alone", async () => {
+    const ledger = await open();
+    await ledger.configure(rulesOf([limitOf({ amount: 10n ** 9n })]));
+    const broken = { ...reserveOf("2"), atMs: reserveOf("2").atMs, oddity: () => "a function" };
+
+    const answers = await Promise.allSettled([
+      ledger.apply([reserveOf("1")]),
+      ledger.apply([broken]),
+      ledger.apply([reserveOf("3")]),
+    ]);
+
+    expect(answers.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+  });
+
   test("answers everything that was asked before it is closed, and nothing after", async () => {
     const ledger = await open();
     await ledger.configure(rulesOf([limitOf({ amount: 10n ** 9n })]));

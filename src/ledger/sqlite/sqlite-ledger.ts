@@ -1,5 +1,5 @@
 /**
- * Owns the ledger in one SQLite file, as the event loop sees it: two threads, one that writes and one that reads.
+ * Owns the ledger in one SQLite file, as the event loop sees it: three threads, one that writes, two that read.
  * Does not own what they do (writer.ts, reader.ts) or the rules (core/decisions).
  * Invariant: nothing here waits for a lock, a disk or a long query.
  */
@@ -36,8 +36,9 @@ export async function openSqliteLedger(input: OpenSqliteLedgerInput): Promise<Le
   const data: ThreadData = { path: resolve(path), pagesMax, seed, lockWaitMs };
   const writer = new Thread<Work>(threadFile("writer"), data);
   await writer.start();
-  // The reading thread starts with the first query: many a process only writes.
-  return new SqliteLedger(writer, new Thread<Query>(threadFile("reader"), data));
+  // Reading threads start with the first query: many a process only writes.
+  const reader = (): Thread<Query> => new Thread<Query>(threadFile("reader"), data);
+  return new SqliteLedger({ writer, quick: reader(), slow: reader() });
 }
 
 /** The thread's file beside this one: TypeScript when run from the sources, JavaScript when built. */
@@ -45,13 +46,23 @@ function threadFile(name: "writer" | "reader"): URL {
   return new URL(import.meta.url.endsWith(".ts") ? `./${name}.ts` : `./${name}.js`, import.meta.url);
 }
 
+interface Threads {
+  writer: Thread<Work>;
+  /** Answers what a running gateway asks: owners, open calls, keys. */
+  quick: Thread<Query>;
+  /** Answers what people ask, and may take seconds: a key that was revoked must not wait for a report. */
+  slow: Thread<Query>;
+}
+
 class SqliteLedger implements Ledger {
   readonly #writer: Thread<Work>;
-  readonly #reader: Thread<Query>;
+  readonly #quick: Thread<Query>;
+  readonly #slow: Thread<Query>;
 
-  constructor(writer: Thread<Work>, reader: Thread<Query>) {
+  constructor({ writer, quick, slow }: Threads) {
     this.#writer = writer;
-    this.#reader = reader;
+    this.#quick = quick;
+    this.#slow = slow;
   }
 
   async apply<const O extends Operation>(operations: readonly O[]): Promise<ResultOf<O>[]> {
@@ -66,26 +77,26 @@ class SqliteLedger implements Ledger {
     await this.#writer.ask({ kind: "beat", owner });
   }
   async owners(): Promise<Owner[]> {
-    return (await this.#reader.ask({ kind: "owners" })) as Owner[];
+    return (await this.#quick.ask({ kind: "owners" })) as Owner[];
   }
   async removeOwner(ownerId: string): Promise<void> {
     await this.#writer.ask({ kind: "removeOwner", ownerId });
   }
   async openCalls(ownerId?: string): Promise<OpenCall[]> {
-    return (await this.#reader.ask({ kind: "openCalls", ownerId })) as OpenCall[];
+    return (await this.#quick.ask({ kind: "openCalls", ownerId })) as OpenCall[];
   }
 
   async calls(query: CallsQuery): Promise<CallRecord[]> {
-    return (await this.#reader.ask({ kind: "calls", query })) as CallRecord[];
+    return (await this.#slow.ask({ kind: "calls", query })) as CallRecord[];
   }
   async report(query: ReportQuery): Promise<ReportGroup[]> {
-    return (await this.#reader.ask({ kind: "report", query })) as ReportGroup[];
+    return (await this.#slow.ask({ kind: "report", query })) as ReportGroup[];
   }
   async scopeStates(): Promise<Map<string, ScopeState>> {
-    return (await this.#reader.ask({ kind: "scopeStates" })) as Map<string, ScopeState>;
+    return (await this.#slow.ask({ kind: "scopeStates" })) as Map<string, ScopeState>;
   }
   async alerts({ limit }: { limit: number }): Promise<Alert[]> {
-    return (await this.#reader.ask({ kind: "alerts", limit })) as Alert[];
+    return (await this.#slow.ask({ kind: "alerts", limit })) as Alert[];
   }
 
   async createKey(key: VirtualKey): Promise<void> {
@@ -95,7 +106,7 @@ class SqliteLedger implements Ledger {
     return (await this.#reader.ask({ kind: "limits" })) as Limit[];
   }
   async keys(): Promise<VirtualKey[]> {
-    return (await this.#reader.ask({ kind: "keys" })) as VirtualKey[];
+    return (await this.#quick.ask({ kind: "keys" })) as VirtualKey[];
   }
   async revokeKey({ keyId, atMs }: { keyId: string; atMs: number }): Promise<boolean> {
     return (await this.#writer.ask({ kind: "revokeKey", keyId, atMs })) as boolean;
@@ -106,7 +117,8 @@ class SqliteLedger implements Ledger {
   }
 
   async close(): Promise<void> {
-    await this.#reader.close();
+    await Promise.all([this.#quick.close(), this.#slow.close()]);
+    // The last connection to go folds the write-ahead log into the file; only the writing one can.
     await this.#writer.close();
   }
 }

@@ -4,7 +4,7 @@
  */
 import { Worker } from "node:worker_threads";
 import { LedgerUnavailableError } from "../ledger.ts";
-import { readError, type Answer, type FromThread, type ThreadData, type ToThread } from "./messages.ts";
+import { readError, writeError, type Answer, type Asked, type FromThread, type ThreadData, type ToThread } from "./messages.ts";
 
 interface Pending {
   resolve: (value: unknown) => void;
@@ -20,7 +20,7 @@ export class Thread<Of> {
   readonly #pending = new Map<number, Pending>();
   /** Unanswered questions per message in flight, oldest first. */
   readonly #inFlight: Set<number>[] = [];
-  #gathered: { id: number; what: Of }[] = [];
+  #gathered: Asked<Of>[] = [];
   #isSendingSoon = false;
   #worker: Worker | undefined;
   #starting: Promise<Worker> | undefined;
@@ -135,7 +135,17 @@ export class Thread<Of> {
     if (!isLast && this.#inFlight.length >= MESSAGES_IN_FLIGHT_MAX) return;
     const asked = this.#gathered;
     this.#gathered = [];
-    this.#inFlight.push(new Set(asked.map(({ id }) => id)));
-    worker.postMessage({ kind: "do", asked } satisfies ToThread<Of>, []);
+    this.#post(worker, asked);
+  }
+
+  #post(worker: Worker, asked: Asked<Of>[]): void {
+    try {
+      worker.postMessage({ kind: "do", asked } satisfies ToThread<Of>, []);
+      this.#inFlight.push(new Set(asked.map(({ id }) => id)));
+    } catch (error) {
+      // Something that cannot be cloned, such as a function, was handed in: a mistake of one caller, which the others do not share.
+      if (asked.length > 1) for (const one of asked) this.#post(worker, [one]);
+      else this.#settle(asked.map(({ id }) => ({ id, isOk: false, error: { ...writeError(error), name: "RangeError" } })));
+    }
   }
 }
