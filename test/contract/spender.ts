@@ -1,6 +1,6 @@
 /**
  * A process that spends from a shared ledger file: started by processes.test.ts, told what to do by its arguments.
- * Prints how many calls were admitted and what they cost.
+ * Prints every call that was answered as settled with its cost, then how many were admitted and what they cost together.
  */
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import { limitOf, ownerOf, reserveOf, rulesOf, settleOf, voidOf } from "./samples.ts";
@@ -35,6 +35,7 @@ async function caller(): Promise<void> {
     admitted += 1;
     spent += cost;
     await ledger.apply([settleOf(id, cost)]);
+    process.stdout.write(`${id} ${cost}\n`);
   }
 }
 
