@@ -359,6 +359,16 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
         expect(await ledger.alerts({ limit: 1 })).toHaveLength(1);
       });
 
+      test("says which limits are in force, the last configured", async () => {
+        expect(await ledger.limits()).toEqual([]);
+        await ledger.configure(rulesOf([limitOf({ amount: 1n })]));
+        const last = [limitOf({ name: "a", amount: 100n, unbounded: 7n }), limitOf({ name: "b", amount: 2n, window: LIFETIME })];
+
+        await ledger.configure(rulesOf(last, NOON_MS, "v2"));
+
+        expect(await ledger.limits()).toEqual(last);
+      });
+
       test("a revision changes with every change", async () => {
         await ledger.configure(rulesOf([limitOf({ amount: 100n })]));
         const before = await ledger.revision();

@@ -103,7 +103,7 @@ class SqliteLedger implements Ledger {
     await this.#writer.ask({ kind: "createKey", key });
   }
   async limits(): Promise<readonly Limit[]> {
-    return (await this.#reader.ask({ kind: "limits" })) as Limit[];
+    return (await this.#quick.ask({ kind: "limits" })) as Limit[];
   }
   async keys(): Promise<VirtualKey[]> {
     return (await this.#quick.ask({ kind: "keys" })) as VirtualKey[];
