@@ -31,14 +31,25 @@ export function candidatesFor(input: CandidateInput): Candidate[] {
   const asked = candidateFor(input, facts.model, undefined);
   const candidates = [asked];
   const seen = new Set([facts.model, asked.canonicalModel]);
-  let model = input.downgrade.get(facts.model) ?? input.downgrade.get(asked.canonicalModel);
-  while (model !== undefined && !seen.has(model)) {
-    seen.add(model);
+  let model = nextOf(input, facts.model, asked.canonicalModel);
+  while (model !== undefined) {
     const row = book.find(provider.name, model, atMs);
+    const canonicalModel = row?.model ?? model;
+    // A ring may close under another spelling of the same model.
+    if (seen.has(canonicalModel)) break;
+    seen.add(canonicalModel);
     candidates.push(candidateFor(input, model, provider.rejectedBy(facts, model) ?? tooLarge(facts, row)));
-    model = input.downgrade.get(model);
+    model = nextOf(input, model, canonicalModel);
   }
   return candidates;
+}
+
+/** The configuration may name a model by any of its spellings, and so may the caller. */
+function nextOf({ downgrade, book, provider, atMs }: CandidateInput, model: string, canonicalModel: string): string | undefined {
+  const exact = downgrade.get(model) ?? downgrade.get(canonicalModel);
+  if (exact !== undefined) return exact;
+  for (const [from, to] of downgrade) if (book.find(provider.name, from, atMs)?.model === canonicalModel) return to;
+  return undefined;
 }
 
 function candidateFor(input: CandidateInput, model: string, rejectedBy: string | undefined): Candidate {
@@ -59,7 +70,7 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
       row === undefined
         ? undefined
         : boundCost(row, { ...waysOf(facts), inputTokens: inputTokensBound, outputTokens: outputTokensBound }),
-    unboundedParts: row?.isFree === true ? [] : facts.unboundedParts,
+    unboundedParts: row?.isFree === true ? [] : unboundedParts(facts, row),
     tenCallsNanoUsd: row === undefined ? undefined : expectedTenCalls(facts, row, model !== facts.model),
     priceIds: row === undefined ? [] : [row.id],
   };
@@ -69,8 +80,14 @@ function waysOf(facts: RequestFacts) {
   return { cacheWrites: facts.cacheWrites, speed: facts.speed, isUsOnly: facts.isUsOnly, webSearches: webSearchesMax(facts) };
 }
 
-function webSearchesMax({ serverTools }: RequestFacts): number {
+/** How many searches the caps of the request's tools allow. A tool without a cap is an unbounded part and counts none here. */
+export function webSearchesMax({ serverTools }: RequestFacts): number {
   return serverTools.filter(({ type }) => type.startsWith("web_search")).reduce((sum, { usesMax }) => sum + (usesMax ?? 0), 0);
+}
+
+/** What lies outside the body is bounded by the context window alone, so without a published window it is not bounded. */
+function unboundedParts({ unboundedParts, remoteInputs }: RequestFacts, row: PriceRow | undefined): readonly string[] {
+  return row?.contextTokensMax === undefined ? [...new Set([...unboundedParts, ...remoteInputs])] : unboundedParts;
 }
 
 /** A context window holds all that one sampling reads, wherever it comes from; a window nobody published caps nothing. */

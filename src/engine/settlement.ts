@@ -11,6 +11,7 @@ import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import type { PriceRow } from "../core/pricing/price.ts";
 import { NO_TOKENS, sumTokens, totalInputTokens, type TokenParts, type Usage } from "../core/usage/usage.ts";
 import type { Candidate } from "../core/decisions/call.ts";
+import { webSearchesMax } from "./candidates.ts";
 import type { MeterReading, RequestFacts } from "../providers/provider.ts";
 
 /** How a call that was sent ended. */
@@ -44,18 +45,30 @@ export interface SettlementInput {
 export function resultOf(input: SettlementInput): CallResult {
   const { end } = input;
   const reading = end.kind === "lost" ? undefined : end.reading;
-  if (end.kind === "completed" && isErrorStatus(end.status)) return nothingBilled(input, end.status, reading);
+  if (end.kind !== "lost" && isErrorStatus(end.status)) return nothingBilled(input, end.status, reading);
   // An error event before anything was generated is the provider's error answer in another coat.
   if (reading?.error !== undefined && reading.usage === undefined) {
     return nothingBilled(input, end.kind === "lost" ? undefined : end.status, reading);
   }
   // A figure that is no count was left out by the reader: what is left may be any part of the truth.
   if (reading?.usage?.flags.includes("malformed_usage") === true) {
-    return ratedResult(input, unknownUsage(input), reading, ["unknown", "malformed_usage"]);
+    return atLeastBound(input, ratedResult(input, unknownUsage(input), reading, ["unknown", "malformed_usage"]));
   }
   if (reading?.usage !== undefined && isAllReported(reading)) return ratedResult(input, reading.usage, reading, []);
-  if (reading?.usage !== undefined) return ratedResult(input, cutUsage(input, reading.usage), reading, ["estimated"]);
-  return ratedResult(input, unknownUsage(input), reading, ["unknown"]);
+  if (reading?.usage !== undefined) {
+    return atLeastBound(input, ratedResult(input, cutUsage(input, reading.usage), reading, ["estimated"]));
+  }
+  return atLeastBound(input, ratedResult(input, unknownUsage(input), reading, ["unknown"]));
+}
+
+/** What nothing in the request bounds may have cost as much as was reserved for it; no usage we could assume says so. */
+function atLeastBound({ candidate, facts }: SettlementInput, result: CallResult): CallResult {
+  const { costNanoUsd } = result;
+  const { usdBound } = candidate;
+  if (facts.unboundedParts.length === 0 || costNanoUsd === undefined || usdBound === undefined || costNanoUsd >= usdBound) {
+    return result;
+  }
+  return { ...result, costNanoUsd: usdBound, flags: [...result.flags, "at_bound"] };
 }
 
 function isErrorStatus(status: number): boolean {
@@ -123,23 +136,40 @@ function cutUsage(input: SettlementInput, usage: Usage): Usage {
   const [last, ...before] = usage.samplings.toReversed();
   if (last === undefined) return unknownUsage(input);
   const written = before.reduce((sum, { tokens }) => sum + tokens.outputTokens, 0);
-  const outputTokens = Math.max(last.tokens.outputTokens, timeBasedOutput(input) - written);
-  return { ...usage, samplings: [...before.toReversed(), { ...last, tokens: { ...last.tokens, outputTokens } }] };
+  const tokens = { ...last.tokens, outputTokens: Math.max(last.tokens.outputTokens, timeBasedOutput(input) - written) };
+  const samplings = [...before.toReversed(), { ...last, tokens }];
+  if (!isOpenEnded(input.facts)) return { ...usage, samplings };
+  const reported = samplings.reduce((sum, sampling) => sum + totalInputTokens(sampling.tokens), 0);
+  tokens[dearestInput(input.facts)] += Math.max(0, input.candidate.inputTokensBound - reported);
+  return { ...usage, samplings, webSearchRequests: Math.max(usage.webSearchRequests, webSearchesMax(input.facts)) };
 }
 
-/** Nothing was reported: the input bound at the dearest meter, and the output that time allows. */
+/**
+ * A tool loop of the provider's own reads its input again with every step and says of its searches at the end only: the first report
+ * bounds nothing.
+ */
+function isOpenEnded({ serverTools, unboundedParts }: RequestFacts): boolean {
+  return serverTools.length > 0 || unboundedParts.length > 0;
+}
+
+/** The part of input that is billed highest of those this request can cause. */
+function dearestInput({ cacheWrites }: RequestFacts): "cacheWrite1hTokens" | "cacheWrite5mTokens" | "uncachedInputTokens" {
+  if (cacheWrites === "none") return "uncachedInputTokens";
+  return cacheWrites === "1h" ? "cacheWrite1hTokens" : "cacheWrite5mTokens";
+}
+
+/** Nothing was reported: the input bound at the dearest meter, the searches allowed, and the output that time allows. */
 function unknownUsage(input: SettlementInput): Usage {
   const { candidate, facts } = input;
   const tokens: TokenParts = { ...NO_TOKENS, outputTokens: timeBasedOutput(input) };
-  const part =
-    facts.cacheWrites === "1h" ? "cacheWrite1hTokens" : facts.cacheWrites === "5m" ? "cacheWrite5mTokens" : "uncachedInputTokens";
-  tokens[part] = candidate.inputTokensBound;
+  tokens[dearestInput(facts)] = candidate.inputTokensBound;
   return {
     samplings: [{ kind: "message", model: candidate.model, tokens }],
-    webSearchRequests: 0,
+    webSearchRequests: webSearchesMax(facts),
     serviceTier: undefined,
     speed: facts.speed,
-    isUsOnly: facts.isUsOnly ?? false,
+    // Where the request does not say, the account's default decides, and it may be the dearer one.
+    isUsOnly: facts.isUsOnly ?? finderFor(input)(candidate.model)?.usOnlyBps !== undefined,
     flags: [],
   };
 }
@@ -156,8 +186,7 @@ export function renewedBounds(
   candidate: Candidate,
   facts: RequestFacts,
 ): { inputTokensBound: number; outputTokensBound: number; usage: Usage } | undefined {
-  // A tool loop of the provider's own reads its input again with every step: the first report bounds nothing.
-  if (reading.usage === undefined || facts.serverTools.length > 0 || facts.unboundedParts.length > 0) return undefined;
+  if (reading.usage === undefined || isOpenEnded(facts)) return undefined;
   const [last] = reading.usage.samplings;
   if (last === undefined || reading.usage.samplings.length > 1) return undefined;
   const tokens = { ...last.tokens, outputTokens: candidate.outputTokensBound };

@@ -7,7 +7,7 @@ import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { buildPriceBook } from "../../src/core/pricing/price-book.ts";
 import { rateUsage } from "../../src/core/pricing/rate.ts";
-import { NO_TOKENS, sumTokens, totalInputTokens, type Usage } from "../../src/core/usage/usage.ts";
+import { sumTokens, totalInputTokens, type Usage } from "../../src/core/usage/usage.ts";
 import { OUTPUT_TOKENS_PER_SECOND_MAX } from "../../src/engine/settlement.ts";
 import type { CallRecord } from "../../src/ledger/ledger.ts";
 import { anthropic } from "../../src/providers/anthropic/anthropic.ts";
@@ -22,6 +22,7 @@ const WAYS = 20;
 const IN_FLIGHT = 48;
 /** No money limit: some recorded models have retired from the price book, and such calls have to be let through to be looked at. */
 const YAML = "limits: [{ name: roomy, per: all, requests: 1_000_000, every: day }]\n";
+const INPUT_PARTS = ["uncachedInputTokens", "cacheReadTokens", "cacheWrite5mTokens", "cacheWrite1hTokens"] as const;
 const seed = Number(process.env["PURSER_SEED"] ?? Math.floor(Math.random() * 2 ** 32));
 const book = buildPriceBook(readShippedRows());
 
@@ -187,9 +188,12 @@ function faultsOf(each: Case, call: CallRecord, seen: Seen): string[] {
   const { outputTokens } = result.tokens;
   const most = Math.ceil((seen.tookMs / 1_000 + 1.1) * OUTPUT_TOKENS_PER_SECOND_MAX);
   const bounded = (tokens: number): number => Math.min(facts.maxTokens ?? Infinity, tokens);
-  const floor = { ...NO_TOKENS, ...reported, outputTokens: 0, reasoningOutputTokens: 0 };
-  const input = { ...result.tokens, outputTokens: 0, reasoningOutputTokens: 0 };
-  check(JSON.stringify(input) === JSON.stringify(floor), "has another input than was reported");
+  // A tool loop of the provider's own reads its input again with every step, so the first report is only the least of it.
+  const isOpenEnded = facts.serverTools.length + facts.unboundedParts.length > 0;
+  for (const part of INPUT_PARTS) {
+    const isRight = isOpenEnded ? result.tokens[part] >= reported[part] : result.tokens[part] === reported[part];
+    check(isRight, `has ${result.tokens[part]} ${part} where ${reported[part]} were reported`);
+  }
   check(outputTokens >= Math.max(reported.outputTokens, bounded(OUTPUT_TOKENS_PER_SECOND_MAX)), `has ${outputTokens} output`);
   check(outputTokens <= Math.max(reported.outputTokens, bounded(most)), `has ${outputTokens} output after ${seen.tookMs} ms`);
   check(!isPriced || (costNanoUsd ?? 0n) >= rated.costNanoUsd, `costs ${costNanoUsd}, less than what was reported`);
