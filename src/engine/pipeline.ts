@@ -309,10 +309,20 @@ export function createEngine(options: EngineOptions): Engine {
       settler.sweepLater();
       return refused(attempt, { code: "ledger_unavailable" });
     }
+    if (held.has(callId)) return refused(attempt, { code: "duplicate_call" });
+    // What its name stands for in the ledger cannot be seen: reserved, refused, or another call of the same idempotency key. It is
+    // recorded under a name that nothing stands for, and what was reserved under the other one is given back.
+    attempt.call = { ...attempt.call, callId: ids.next("call") };
+    settler.sweepLater();
+    return bypassed(attempt, { ...operation, call: attempt.call, isForced: true }, candidate);
+  }
+
+  /** Lets a call through without the ledger: its reservation is written with its ending. */
+  function bypassed(attempt: Attempt, unwritten: ReserveOperation, candidate: Candidate): Opening {
+    const { callId } = attempt.call;
     bypassedCount += 1;
     notifier.warn("ledger_bypassed", { callId, count: bypassedCount });
     hold(callId);
-    const unwritten = { ...operation, isForced: true };
     return { outcome: "admitted", call: runningCall(attempt, { candidate, marks: [] }, unwritten) };
   }
 
