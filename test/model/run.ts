@@ -237,10 +237,12 @@ export class Run {
   }
 
   /** The promise of a hard limit: whoever is admitted fits, with all that runs. */
-  #assertBelowCeilings({ scopes, model }: OracleCall, isGraced: boolean): void {
+  #assertBelowCeilings({ scopes, model, bound }: OracleCall, isGraced: boolean): void {
     for (const limit of this.#limits) {
       const ceiling = ceilingOf(limit);
       if (ceiling === undefined || !this.#isJudged(limit)) continue;
+      // What is free is served whatever was spent.
+      if (limit.measure === "usd" && bound.usd === 0n) continue;
       const overdraft = isGraced && limit.thresholds.some(({ actions }) => actions.some(({ kind }) => kind === "grace"));
       const most = overdraft ? (ceiling * 12n) / 10n : ceiling;
       for (const scope of scopesUnder(limit, scopes, model)) {

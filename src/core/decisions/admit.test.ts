@@ -158,7 +158,8 @@ test("whatever the figures: admitted means room everywhere, and a refusal for wa
   fc.assert(
     fc.property(fc.array(view, { maxLength: 4 }), (views) => {
       const limits = views.map((one, index) => ({ ...one, counterId: `c${index}` }));
-      const refusing = limits.filter(({ ceiling }) => ceiling !== undefined);
+      // What costs nothing takes nothing: a money limit does not look at it.
+      const refusing = limits.filter(({ ceiling, bound }) => ceiling !== undefined && bound !== 0n);
       const has = (ceiling: bigint | undefined, need: bigint): boolean => need <= (ceiling ?? 0n);
 
       const { outcome } = decide(limits);
