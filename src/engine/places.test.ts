@@ -1,23 +1,34 @@
 import { expect, test } from "vitest";
 import { createPlaces } from "./places.ts";
 
-test("counts, by counter series, who was told a time that has not come yet", () => {
+test("gives each caller the place behind those who were told a time that has not come yet", () => {
   const places = createPlaces();
-  places.promise("a", 1_000);
-  places.promise("a", 2_000);
-  places.promise("b", 1_500);
+  const placeAt = (who: string, nowMs: number): number => places.of({ series: "a", who, nowMs });
+  expect(placeAt("x", 0)).toBe(0);
+  places.promise({ series: "a", who: "x", atMs: 1_000 });
+  places.promise({ series: "a", who: "y", atMs: 2_000 });
+  places.promise({ series: "b", who: "z", atMs: 1_500 });
 
-  expect(places.ahead(999)).toEqual({ a: 2, b: 1 });
-  expect(places.ahead(1_000)).toEqual({ a: 1, b: 1 });
-  expect(places.ahead(1_999)).toEqual({ a: 1 });
-  expect(places.ahead(2_000)).toEqual({});
+  expect(placeAt("z", 999)).toBe(2);
+  expect(placeAt("z", 1_000)).toBe(1);
+  expect(placeAt("z", 2_000)).toBe(0);
 });
 
-test("remembers a bounded number: more only make the answer later, never earlier", () => {
+test("a caller who asks again keeps its place", () => {
   const places = createPlaces();
-  for (let index = 0; index < 5_000; index += 1) places.promise("a", 10_000);
+  places.promise({ series: "a", who: "x", atMs: 1_000 });
+  places.promise({ series: "a", who: "y", atMs: 2_000 });
+  places.promise({ series: "a", who: "x", atMs: 3_000 });
 
-  expect(places.ahead(0)).toEqual({ a: 1_000 });
-  places.promise("b", 10_000);
-  expect(places.ahead(0)).toMatchObject({ b: 1 });
+  expect(places.of({ series: "a", who: "x", nowMs: 0 })).toBe(0);
+  expect(places.of({ series: "a", who: "y", nowMs: 0 })).toBe(1);
+});
+
+test("remembers a bounded number; those beyond share the last place", () => {
+  const places = createPlaces();
+  for (let index = 0; index < 1_500; index += 1) places.promise({ series: "a", who: `caller ${index}`, atMs: 10_000 });
+
+  expect(places.of({ series: "a", who: "caller 1499", nowMs: 0 })).toBe(1_000);
+  expect(places.of({ series: "a", who: "another", nowMs: 0 })).toBe(1_000);
+  expect(places.of({ series: "a", who: "another", nowMs: 10_000 })).toBe(0);
 });
