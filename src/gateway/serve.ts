@@ -4,6 +4,7 @@
  */
 import { watchFile, unwatchFile } from "node:fs";
 import type { AddressInfo } from "node:net";
+import { totalmem } from "node:os";
 import { loadConfig, type LoadConfigResult } from "../config/load-config.ts";
 import type { Config } from "../config/config.ts";
 import { loadPriceBook } from "../config/price-book.ts";
@@ -14,6 +15,7 @@ import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
 import { anthropic } from "../providers/anthropic/anthropic.ts";
+import { createBodyMemory } from "./body.ts";
 import { createKeyFinder } from "./keys.ts";
 import { createGatewayServer } from "./server.ts";
 import { createFingerprints, createIdSource, createSystemClock, describeThisProcess, isOwnerDead } from "./system.ts";
@@ -21,6 +23,8 @@ import { createUpstream } from "./upstream.ts";
 
 /** How often the configuration's file is looked at; a look is one stat. */
 const RELOAD_LOOK_MS = 250;
+/** Of the machine's memory, bodies of requests may take one part in so many. */
+const BODY_MEMORY_SHARE = 4;
 /** How soon a change that the ledger could not take is tried again. */
 const RELOAD_RETRY_MS = 1_000;
 
@@ -35,6 +39,8 @@ export interface GatewayInput {
   /** Defaults to the SQLite file of the configuration. Closed with the gateway. */
   ledger?: Ledger;
   timeouts?: { headersMs?: number; bodyMs?: number };
+  /** What the bodies of all calls together may take. Defaults to a quarter of the machine's memory. */
+  bodyMemoryBytesMax?: number;
   /** Told after each reload that took effect, and of each that did not. */
   onReload?: (result: LoadConfigResult) => void;
 }
@@ -58,9 +64,19 @@ export interface Gateway {
 
 /** Opens the ledger, recovers what dead processes left, and listens. */
 export async function startGateway(input: GatewayInput): Promise<Gateway> {
+  const ledger = input.ledger ?? (await openSqliteLedger({ path: input.config.ledger.path }));
+  try {
+    return await startOn(ledger, input);
+  } catch (error) {
+    // Its threads would keep the process from ending.
+    await ledger.close();
+    throw error;
+  }
+}
+
+async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   const clock = input.clock ?? createSystemClock();
   const ids = createIdSource(clock);
-  const ledger = input.ledger ?? (await openSqliteLedger({ path: input.config.ledger.path }));
   const me = describeThisProcess(ids.next("own"), clock.nowMs());
   let config = input.config;
   let book = await loadPriceBook(config);
@@ -106,6 +122,7 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
       // Where it listens was decided at start; a reload does not move it.
       isPassthroughAllowed: isLoopback(input.config.server.host) || config.server.passthroughKeys === "allow",
     }),
+    bodyMemory: createBodyMemory(input.bodyMemoryBytesMax ?? memoryBytes() / BODY_MEMORY_SHARE),
     findKey: createKeyFinder(ledger, clock),
     clock,
     ids,
@@ -119,8 +136,7 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
       resolve();
     });
   }).catch(async (error: unknown) => {
-    await owner.close();
-    await Promise.all([ledger.close(), upstream.close()]);
+    await Promise.all([owner.close(), upstream.close()]);
     throw error;
   });
 
@@ -171,6 +187,12 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
       return { cut };
     },
   };
+}
+
+/** What this machine has, or the container this runs in. */
+function memoryBytes(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 ? Math.min(totalmem(), constrained) : totalmem();
 }
 
 /** Time for cut calls to be settled after the deadline. */

@@ -11,6 +11,7 @@ import {
   invalidRequest,
   ledgerUnavailable,
   notMetered,
+  overloaded,
   requestTooLarge,
   unauthorized,
   unknownPath,
@@ -24,7 +25,7 @@ import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Provider } from "../providers/provider.ts";
 import { refuseBytes, sendJson, sendRefusal } from "./answering.ts";
-import { readBody } from "./body.ts";
+import { readBody, type BodyMemory } from "./body.ts";
 import { forward } from "./forward.ts";
 import {
   answerHeaders,
@@ -61,6 +62,7 @@ export interface GatewayOptions {
   /** Put on the upstream request where the caller used a virtual key. */
   upstreamKey: string | undefined;
   settings: () => GatewaySettings;
+  bodyMemory: BodyMemory;
   findKey: KeyFinder;
   clock: Clock;
   ids: IdSource;
@@ -126,9 +128,11 @@ async function answerProvider(
   const who = await callerOf(options, headers);
   if (who.outcome === "refused") return refuse(who.refusal);
 
-  const read = await readBody(request, options.settings().bodyBytesMax);
+  const { bodyMemory } = options;
+  const read = await readBody(request, options.settings().bodyBytesMax, bodyMemory);
   if (read.outcome === "gone") return void response.destroy();
   if (read.outcome !== "read") return refuse(refusalOfBody(read, options.settings().bodyBytesMax));
+  giveBackAtEnd(bodyMemory, response, read.body.length);
 
   const outgoing = upstreamHeaders(headers, who.isVirtual ? options.upstreamKey : undefined);
   if (route.kind === "free")
@@ -177,6 +181,11 @@ async function answerMetered(
   }
 }
 
+function giveBackAtEnd(memory: BodyMemory, response: ServerResponse, bytes: number): void {
+  if (response.destroyed) memory.giveBack(bytes);
+  else response.once("close", () => memory.giveBack(bytes));
+}
+
 type Who = { outcome: "found"; caller: Caller; isVirtual: boolean } | { outcome: "refused"; refusal: Refusal };
 
 async function callerOf(options: GatewayOptions, headers: RawHeaders): Promise<Who> {
@@ -216,7 +225,8 @@ function refusalOfBody(
   read:
     | { outcome: "too_large"; found: string }
     | { outcome: "unsupported_encoding"; found: string }
-    | { outcome: "malformed"; problem: string },
+    | { outcome: "malformed"; problem: string }
+    | { outcome: "overloaded" },
   bytesMax: number,
 ): Refusal {
   switch (read.outcome) {
@@ -226,6 +236,8 @@ function refusalOfBody(
       return unsupportedEncoding({ found: read.found, allowed: ["identity", "gzip"] });
     case "malformed":
       return invalidRequest({ where: "request body", problem: read.problem });
+    case "overloaded":
+      return overloaded({ reason: "the requests it holds fill the memory it has for them" });
   }
 }
 
