@@ -8,13 +8,14 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ErrorCode } from "../../src/core/errors/codes.ts";
 import { createVirtualKeySecret } from "../../src/gateway/virtual-key.ts";
 import { hashSecret } from "../../src/gateway/system.ts";
-import { startSharedBench, type Bench, type TestClock } from "./harness.ts";
+import { startBench, startSharedBench, type Bench, type TestClock } from "./harness.ts";
 import {
   allOf,
   ask,
   begin,
   connectTo,
   exchange,
+  holdAnswers,
   headOf,
   messageOf,
   MODEL,
@@ -159,6 +160,30 @@ describe("a body over the limit", () => {
     expect(await outcomeOf(ask(bench.url, { body, headers: { "content-encoding": "gzip" } }))).toEqual(
       refusal(413, "request_too_large", /200,000/),
     );
+  });
+});
+
+describe("bodies that together fill the memory for them", () => {
+  it("are answered 503 overloaded before any work, while calls already taken are served", async () => {
+    const full = await startBench({ gateway: { bodyMemoryBytesMax: 100_000 } });
+    const held = holdAnswers(full.simulator);
+    const large = messageOf({ system: "x".repeat(60_000) });
+    const first = ask(full.url, { body: large });
+    await until(() => held.count === 1);
+
+    const refused = await ask(full.url, { body: large });
+    const small = ask(full.url);
+    await until(() => held.count === 2);
+    held.release(2);
+
+    expect(refused).toMatchObject({ status: 503, headers: { "retry-after": "5" }, error: { type: "overloaded_error" } });
+    expect(refused.error?.details["code"]).toBe("overloaded");
+    expect([(await first).status, (await small).status]).toEqual([200, 200]);
+    // What the first one took is there again.
+    const again = ask(full.url, { body: large });
+    await until(() => held.count === 1);
+    held.release();
+    expect((await again).status).toBe(200);
   });
 });
 

@@ -225,6 +225,18 @@ describe("a port in use", () => {
   });
 });
 
+describe("a start that fails after the ledger was opened", () => {
+  it("closes it, so that the process can end and others find the file free", async () => {
+    const path = join(await newFolder(), "ledger.db");
+    const ledger = await openSqliteLedger({ path });
+    ledger.owners = () => Promise.reject(new Error("unreadable"));
+
+    await expect(startBench({ ledgerPath: path, gateway: { ledger } })).rejects.toThrow("unreadable");
+
+    await expect(ledger.calls({ limit: 1 })).rejects.toThrow("is closed");
+  });
+});
+
 /** A file system of one megabyte, filled and emptied with a second file. */
 async function newSmallDisk(skip: (note: string) => void): Promise<{ path: string; fill: () => void; empty: () => void }> {
   const folder = await newFolder();
