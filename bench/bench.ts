@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const BENCHMARKS = [
   { title: "Reading a request, against decoding and JSON.parse", file: "providers/json/scan.ts" },
-  { title: "The ledger, against one commit per call", file: "ledger.ts" },
+  { title: "The SQLite ledger with fsync, against the one in memory", file: "ledger.ts" },
   { title: "The gateway, against a bare node:http + undici proxy", file: "gateway/gateway.ts" },
 ];
 
