@@ -19,7 +19,7 @@ import {
   type LimitSet,
 } from "./counters.ts";
 import type { EndedCall, OpenCall } from "./operations.ts";
-import { actualOf, counterIdOf, heldFor, measureOf, type Book } from "./transitions.ts";
+import { actualOf, counterIdOf, heldFor, measureOf, type Book } from "./book.ts";
 
 /** A call that was admitted and not voided, as far as filling needs it. */
 export type CountedCall =

@@ -3,7 +3,8 @@
  * Does not own the rules (core/decisions). Nothing survives the process.
  * Invariant: whatever is simpler here is simpler on purpose: nothing is cached, pruned or indexed.
  */
-import { applyOperation, type Book } from "../../core/decisions/transitions.ts";
+import type { Book } from "../../core/decisions/book.ts";
+import { applyOperation } from "../../core/decisions/transitions.ts";
 import { compileLimits, copyScopeState, emptyScopeState, type LimitSet, type ScopeState } from "../../core/decisions/counters.ts";
 import { fillSeries, seriesOf, type CountedCall } from "../../core/decisions/fill.ts";
 import type { Limit } from "../../core/limits/limit.ts";

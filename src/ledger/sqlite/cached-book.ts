@@ -7,7 +7,7 @@
 import type { Database } from "better-sqlite3";
 import { compileLimits, emptyScopeState, pruneCounters, type LimitSet, type ScopeState } from "../../core/decisions/counters.ts";
 import type { EndedCall, NewEntry, OpenCall } from "../../core/decisions/operations.ts";
-import { openCallOf, type Book } from "../../core/decisions/transitions.ts";
+import { openCallOf, type Book } from "../../core/decisions/book.ts";
 import { toNanoUsd } from "../../core/money/money.ts";
 import { NO_TOKENS } from "../../core/usage/usage.ts";
 import { reportModelOf, reportTokensOf, reportedLabelsOf } from "../call-record.ts";

@@ -1,7 +1,7 @@
 /** The statements over `open_calls`: what is not ended yet. What never changes about a call is read from its first entry. */
 import type { Database } from "better-sqlite3";
 import type { OpenCall } from "../../../core/decisions/operations.ts";
-import { openCallOf } from "../../../core/decisions/transitions.ts";
+import { openCallOf } from "../../../core/decisions/book.ts";
 import { toNanoUsd } from "../../../core/money/money.ts";
 import { reportedLabelsOf } from "../../call-record.ts";
 import { assertCheck, chargesFromText, chargesToText, checkSumOf } from "../rows.ts";

@@ -1,0 +1,126 @@
+/**
+ * Owns the books as an operation sees them, and what one call counts for in one counter.
+ * Does not own what operations do (reserve.ts, endings.ts).
+ */
+import type { NanoUsd } from "../money/money.ts";
+import { totalInputTokens } from "../usage/usage.ts";
+import type { Limit } from "../limits/limit.ts";
+import { collectAlerts, type Alert } from "./alerts.ts";
+import type { CallCounter, Charge, LimitSet, ScopeState, SessionState } from "./counters.ts";
+import type { CallResult, EndedCall, NewEntry, OpenCall } from "./operations.ts";
+
+/** What an operation sees and changes. A store keeps it in step with its tables; after a failed commit it is thrown away. */
+export interface Book {
+  limits: LimitSet;
+  /** The state of a scope value, for reading and changing; the same object each time. */
+  scope(scopeKey: string): ScopeState;
+  /** Brings back the counters of a scope value that were put away although their window ends after an instant. */
+  recall(scopeKey: string, endsAfterMs: number): void;
+  /** Says that a scope value was changed, so that it is stored. */
+  touch(scopeKey: string): void;
+  openCall(callId: string): OpenCall | undefined;
+  endedCall(callId: string): EndedCall | undefined;
+  /** True if this call was refused before. */
+  isDenied(callId: string): boolean;
+  /** Stores what a call holds now. */
+  putOpenCall(call: OpenCall): void;
+  /** Moves a call from the open ones to the ended ones. */
+  endCall(call: EndedCall): void;
+  append(entry: NewEntry): void;
+}
+
+/** The state of a scope value with every counter that an instant looks at: a clock set back may ask for one put away. */
+export function stateAt(book: Book, scopeKey: string, atMs: number): ScopeState {
+  const state = book.scope(scopeKey);
+  if (state.droppedUntilMs > atMs) book.recall(scopeKey, atMs);
+  return state;
+}
+
+/** Names a counter series across scope values. */
+export function counterIdOf(scopeKey: string, what: string): string {
+  return `${scopeKey} ${what}`;
+}
+
+/** True if something was decided about this call before. */
+export function isKnown(book: Book, callId: string): boolean {
+  return book.openCall(callId) !== undefined || book.endedCall(callId) !== undefined || book.isDenied(callId);
+}
+
+/** Stores what a session remembers. */
+export function keepSession(book: Book, sessionKey: string, session: SessionState): void {
+  book.scope(sessionKey).session = session;
+  book.touch(sessionKey);
+}
+
+/** What a reservation held at first, from the entry that made it. */
+export function openCallOf(entry: Pick<NewEntry, "atMs" | "charges" | "body">): OpenCall {
+  const { body, atMs, charges } = entry;
+  if (body.kind !== "reserved") throw new TypeError(`a call is opened by reserved, not ${body.kind}`);
+  const { call, ownerId, decision } = body;
+  const { canonicalModel: model, usdBound, inputTokensBound, outputTokensBound } = decision;
+  const { callId, scopes, provider } = call;
+  const isUnbounded = decision.admit.unboundedParts.length > 0;
+  return { callId, ownerId, atMs, scopes, provider, model, charges, usdBound, isUnbounded, inputTokensBound, outputTokensBound };
+}
+
+/** Tells the thresholds that were reached, looking at every limit over the counters that this call touches. */
+export function appendAlerts(book: Book, counters: readonly CallCounter[], callId: string, atMs: number): Alert[] {
+  const alerts: Alert[] = [];
+  for (const counter of counters) {
+    if (counter.compiled.limit.thresholds.length === 0) continue;
+    alerts.push(...collectAlerts(stateAt(book, counter.scopeKey, atMs), counter, atMs));
+    book.touch(counter.scopeKey);
+  }
+  for (const alert of alerts) {
+    book.append({ kind: "alert", callId, atMs, costNanoUsd: undefined, charges: [], body: { kind: "alert", alert } });
+  }
+  return alerts;
+}
+
+/** What a call with these bounds holds in a counter; where they do not say, it keeps what it has. */
+export function heldFor(
+  { what, reserved }: Pick<Charge, "what" | "reserved">,
+  bounds: { usdBound: NanoUsd | undefined; inputTokensBound: number; outputTokensBound: number },
+): bigint {
+  switch (measureOf(what)) {
+    case "usd":
+      return bounds.usdBound ?? reserved;
+    case "tokens":
+      return BigInt(bounds.inputTokensBound + bounds.outputTokensBound);
+    case "inputTokens":
+      return BigInt(bounds.inputTokensBound);
+    case "outputTokens":
+      return BigInt(bounds.outputTokensBound);
+    case "requests":
+      return 0n;
+    case "concurrency":
+      return 1n;
+  }
+}
+
+/** The measure that a counter's name begins with. */
+export function measureOf(what: string): Limit["measure"] {
+  return (/^[a-zA-Z]+/.exec(what)?.[0] ?? "") as Limit["measure"];
+}
+
+/** What a settled call adds to `spent` of a counter at its end. */
+export function actualOf(what: string, { costNanoUsd, tokens }: Pick<CallResult, "tokens" | "costNanoUsd">): bigint {
+  const input = totalInputTokens(tokens) - (ignoresReads(what) ? tokens.cacheReadTokens : 0);
+  switch (measureOf(what)) {
+    case "usd":
+      return costNanoUsd ?? 0n;
+    case "tokens":
+      return BigInt(input + tokens.outputTokens);
+    case "inputTokens":
+      return BigInt(input);
+    case "outputTokens":
+      return BigInt(tokens.outputTokens);
+    case "requests":
+    case "concurrency":
+      return 0n;
+  }
+}
+
+function ignoresReads(what: string): boolean {
+  return /^[a-zA-Z]+-reads/.test(what);
+}

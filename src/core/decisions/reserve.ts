@@ -1,0 +1,339 @@
+/**
+ * Owns what a reservation does to the books: what every limit says at its instant, the decision, and what is set aside.
+ * Does not own the decision itself (admit.ts, downgrade.ts) or how a call ends (endings.ts).
+ * Invariants: all counters are charged or none; an answer other than admission changes no counter; a charge stays at the instant of
+ * its reservation.
+ */
+import { toNanoUsd } from "../money/money.ts";
+import type { Limit } from "../limits/limit.ts";
+import { admit, isGraceUsed, type AdmitInput, type Admission, type LimitView, type Pace } from "./admit.ts";
+import { boundIn, type Candidate } from "./call.ts";
+import {
+  chargeCounter,
+  clearsAtMs,
+  countersOf,
+  emptySessionState,
+  sessionKeyOf,
+  totalsOf,
+  windowOf,
+  type CallCounter,
+  type Charge,
+  type CompiledLimit,
+  type SessionState,
+} from "./counters.ts";
+import { chooseModel, type ModelChoice } from "./downgrade.ts";
+import type { DecisionMark, OpenCall, ReserveOperation, ReserveResult, StoredDecision } from "./operations.ts";
+
+import { stateAt, counterIdOf, isKnown, keepSession, appendAlerts, heldFor, type Book } from "./book.ts";
+
+export function reserve(book: Book, operation: ReserveOperation): ReserveResult {
+  const { call, candidates } = operation;
+  const asked = candidates[0];
+  if (asked === undefined) throw new RangeError("reserve: candidates is empty; the model asked for is the first one");
+  if (isKnown(book, call.callId)) return { kind: "reserve", outcome: "duplicate" };
+  const sessionKey = sessionKeyOf(call.scopes);
+  const session = book.scope(sessionKey).session ?? emptySessionState();
+  const isForced = operation.isForced === true;
+  // What was let through without the ledger ran as it was asked for.
+  const choice: ModelChoice = isForced
+    ? { kind: "as_asked" }
+    : chooseModel({ call, candidates, session, isDue: isDowngradeDue(book, operation, asked) });
+  const chosen = choice.kind === "downgraded" ? choice.candidate : asked;
+  const counters = countersOf(book.limits, call.scopes, chosen.canonicalModel);
+  const candidate = withReserve(chosen, counters);
+  const input = admitInput(book, operation, candidate, counters, session);
+  const admission: Admission = isForced ? { outcome: "admitted", isGraced: false } : admit(input);
+  rememberChoice(book, { sessionKey, session, choice, asked, admission });
+  return concludeReserve({ book, operation, choice, candidate, counters, input, admission, sessionKey, session });
+}
+
+/**
+ * A call has one bound in money, whatever limit looks at it: where a part of it is unbounded, the highest `reserve` that any of its
+ * limits states for that. Otherwise an expired call would cost another amount in every counter.
+ */
+function withReserve(candidate: Candidate, counters: readonly CallCounter[]): Candidate {
+  if (candidate.unboundedParts.length === 0 || candidate.usdBound === undefined) return candidate;
+  const reserves = counters.map(({ compiled }) => compiled.limit.unboundedReserveNanoUsd ?? 0n);
+  const highest = reserves.reduce((high, reserve) => (reserve > high ? reserve : high), 0n);
+  return highest > candidate.usdBound ? { ...candidate, usdBound: toNanoUsd(highest) } : candidate;
+}
+
+function isDowngradeDue(book: Book, { call, atMs }: ReserveOperation, asked: Candidate): boolean {
+  const limits = book.limits.limits.filter(({ actionKinds }) => actionKinds.has("downgrade"));
+  if (limits.length === 0) return false;
+  return countersOf({ ...book.limits, limits }, call.scopes, asked.canonicalModel).some(({ compiled, scopeKey }) =>
+    compiled.limit.thresholds.some(
+      ({ amount, actions }) =>
+        actions.some(({ kind }) => kind === "downgrade") &&
+        totalsOf(stateAt(book, scopeKey, atMs), compiled, atMs).spent >= amount,
+    ),
+  );
+}
+
+function admitInput(
+  book: Book,
+  operation: ReserveOperation,
+  candidate: Candidate,
+  counters: readonly CallCounter[],
+  session: SessionState,
+): AdmitInput {
+  return {
+    views: counters.map((counter) => viewOf(book, operation, candidate, counter, session)),
+    paces: distinctPaces(counters.flatMap((counter) => pacesOf(book, operation, counter))),
+    heldBack: new Set(operation.heldBack),
+    ...(operation.deadlineAtMs === undefined ? {} : { deadlineAtMs: operation.deadlineAtMs }),
+    isPriceKnown: candidate.usdBound !== undefined,
+    unboundedParts: candidate.unboundedParts,
+    nowMs: operation.atMs,
+  };
+}
+
+function viewOf(
+  book: Book,
+  { atMs }: ReserveOperation,
+  candidate: Candidate,
+  { compiled, scope, scopeKey }: CallCounter,
+  session: SessionState,
+): LimitView {
+  const { limit, ceiling, what } = compiled;
+  const state = stateAt(book, scopeKey, atMs);
+  const counterId = counterIdOf(scopeKey, what);
+  const bound = boundIn(limit, candidate);
+  const { spent, reserved } = totalsOf(state, compiled, atMs);
+  const view: LimitView = {
+    limit: limit.name,
+    scope,
+    counterId,
+    measure: limit.measure,
+    amount: limit.amount,
+    ceiling,
+    graceCeiling: graceCeilingOf(compiled, session, atMs),
+    spent,
+    reserved,
+    bound,
+    windowEndMs: windowOf(limit, atMs).endMs,
+    clearsAtMs: atMs,
+  };
+  if (ceiling !== undefined && bound !== undefined && spent + bound > (view.graceCeiling ?? ceiling)) {
+    view.clearsAtMs = clearsAtMs(state, compiled, atMs, ceiling - bound);
+  }
+  return view;
+}
+
+/** The second ceiling of a session that is in the middle of its work, or `undefined`. A `stop` is never passed, graced or not. */
+function graceCeilingOf({ limit, ceiling }: CompiledLimit, session: SessionState, atMs: number): bigint | undefined {
+  const threshold = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "grace"));
+  const grace = threshold?.actions.find((action) => action.kind === "grace");
+  if (threshold === undefined || grace?.kind !== "grace" || threshold.amount !== ceiling) return undefined;
+  const { startMs } = windowOf(limit, atMs);
+  const isRunning = session.lastStopReason === "tool_use" || session.lastStopReason === "pause_turn";
+  const hasSettledHere = session.lastSettledChargeAtMs !== undefined && session.lastSettledChargeAtMs >= startMs;
+  if (!isRunning || !hasSettledHere) return undefined;
+  if ((session.graceCalls.get(graceKeyOf(limit, atMs)) ?? 0) >= grace.callsMax) return undefined;
+  const overdraft = threshold.amount + (threshold.amount * BigInt(grace.overdraftBps)) / 10_000n;
+  const stop = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "stop"))?.amount;
+  return stop !== undefined && stop < overdraft ? stop : overdraft;
+}
+
+function graceKeyOf(limit: Limit, atMs: number): string {
+  // A rolling window has no instance to count in: the calls are counted until the session ends a turn.
+  return `${limit.name}/${limit.window.kind === "rolling" ? "rolling" : windowOf(limit, atMs).key}`;
+}
+
+/** Two limits that ask for the same pace of the same counter take one start together. */
+function distinctPaces(paces: readonly Pace[]): Pace[] {
+  return [...new Map(paces.map((pace) => [pace.key, pace])).values()];
+}
+
+function pacesOf(book: Book, { atMs, grantedStartsMs }: ReserveOperation, { compiled, scopeKey }: CallCounter): Pace[] {
+  if (!compiled.actionKinds.has("throttle")) return [];
+  const { limit, what } = compiled;
+  const state = book.scope(scopeKey);
+  const { spent } = totalsOf(state, compiled, atMs);
+  const paces: Pace[] = [];
+  for (const { amount, actions } of limit.thresholds) {
+    if (spent < amount) break;
+    for (const action of actions) {
+      if (action.kind !== "throttle") continue;
+      const key = `${scopeKey} ${what}/${action.intervalMs}`;
+      const nextStartMs = state.nextStartMs.get(key) ?? 0;
+      paces.push({ key, limit: limit.name, intervalMs: action.intervalMs, nextStartMs, grantedStartMs: grantedStartsMs[key] });
+    }
+  }
+  return paces;
+}
+
+function rememberChoice(
+  book: Book,
+  input: { sessionKey: string; session: SessionState; choice: ModelChoice; asked: Candidate; admission: Admission },
+): void {
+  const { session, choice, asked, admission } = input;
+  // A call that waits is decided afresh when it is woken: it must not count twice.
+  if (admission.outcome !== "admitted") return;
+  if (choice.kind === "postponed") session.callsSinceDowngradeDue += 1;
+  else if (choice.kind === "downgraded" && choice.isFirst) {
+    session.callsSinceDowngradeDue = 0;
+    session.downgraded.set(asked.canonicalModel, choice.candidate.canonicalModel);
+  } else return;
+  keepSession(book, input.sessionKey, session);
+}
+
+interface ReserveContext {
+  book: Book;
+  operation: ReserveOperation;
+  choice: ModelChoice;
+  candidate: Candidate;
+  counters: readonly CallCounter[];
+  input: AdmitInput;
+  admission: Admission;
+  sessionKey: string;
+  session: SessionState;
+}
+
+function concludeReserve(context: ReserveContext): ReserveResult {
+  const { book, operation, candidate, input, admission } = context;
+  switch (admission.outcome) {
+    case "wait": {
+      const view = input.views.find(({ counterId }) => counterId === admission.blockedOn[0]);
+      return { kind: "reserve", outcome: "wait", blockedOn: admission.blockedOn, view, untilMs: admission.untilMs };
+    }
+    case "throttled":
+      return { kind: "reserve", ...admission, grantedStartsMs: takeStarts(context, admission.startAtMs) };
+    case "denied": {
+      const { code, view, clearsAtMs } = admission.by;
+      book.append({
+        kind: "denied",
+        callId: operation.call.callId,
+        atMs: operation.atMs,
+        costNanoUsd: undefined,
+        charges: [],
+        body: { kind: "denied", decision: storedDecision(context, []), call: operation.call, code, view },
+      });
+      const { unboundedParts, model } = candidate;
+      return { kind: "reserve", outcome: "denied", code, view, clearsAtMs, unboundedParts, model };
+    }
+    case "admitted":
+      return concludeAdmitted(context, admission.isGraced);
+  }
+}
+
+/** Takes the next free start of every pace, so that no other call gets it. */
+function takeStarts({ book, counters, input, operation }: ReserveContext, startAtMs: number): Record<string, number> {
+  const granted: Record<string, number> = {};
+  for (const { key, intervalMs, grantedStartMs } of input.paces) {
+    granted[key] = startAtMs;
+    if (grantedStartMs !== undefined) continue;
+    const counter = counters.find(({ scopeKey, compiled }) => key.startsWith(`${counterIdOf(scopeKey, compiled.what)}/`));
+    if (counter === undefined) continue;
+    const { nextStartMs } = book.scope(counter.scopeKey);
+    nextStartMs.set(key, Math.max(nextStartMs.get(key) ?? 0, startAtMs, operation.atMs) + intervalMs);
+    book.touch(counter.scopeKey);
+  }
+  return granted;
+}
+
+function concludeAdmitted(context: ReserveContext, isGraced: boolean): ReserveResult {
+  const { book, operation, choice, candidate, counters, input } = context;
+  const { call, atMs } = operation;
+  takeStarts(context, atMs);
+  if (isGraced) countGrace(context);
+  const marks = marksOf(choice, operation, isGraced);
+  const charges = reservationCharges(counters, candidate, atMs);
+  for (const charge of charges) chargeBook(book, charge, counters, atMs);
+  const { inputTokensBound, outputTokensBound, usdBound, canonicalModel } = candidate;
+  const open: OpenCall = {
+    callId: call.callId,
+    ownerId: operation.ownerId,
+    atMs,
+    scopes: call.scopes,
+    provider: call.provider,
+    model: canonicalModel,
+    charges,
+    usdBound,
+    isUnbounded: candidate.unboundedParts.length > 0,
+    inputTokensBound,
+    outputTokensBound,
+  };
+  book.putOpenCall(open);
+  const decision = storedDecision(context, marks);
+  const body = { kind: "reserved" as const, decision, call, ownerId: operation.ownerId };
+  book.append({ kind: "reserved", callId: call.callId, atMs, costNanoUsd: undefined, charges, body });
+  // Only requests are spent by a reservation; every other threshold is looked at when the call is settled.
+  const spending = counters.filter(({ compiled }) => compiled.limit.measure === "requests");
+  const alerts = appendAlerts(book, spending, call.callId, atMs);
+  const skippedReason = choice.kind === "skipped" ? choice.reason : undefined;
+  const counterIds = input.views.map(({ counterId }) => counterId);
+  return { kind: "reserve", outcome: "reserved", candidate, marks, skippedReason, alerts, counterIds };
+}
+
+function countGrace({ book, counters, input, session, sessionKey, operation }: ReserveContext): void {
+  // A session that counts for its parents meets one limit several times; the call is still one.
+  const keys = new Set<string>();
+  input.views.forEach((view, index) => {
+    const counter = counters[index];
+    if (counter !== undefined && isGraceUsed(view)) keys.add(graceKeyOf(counter.compiled.limit, operation.atMs));
+  });
+  for (const key of keys) session.graceCalls.set(key, (session.graceCalls.get(key) ?? 0) + 1);
+  keepSession(book, sessionKey, session);
+}
+
+function marksOf(choice: ModelChoice, operation: ReserveOperation, isGraced: boolean): DecisionMark[] {
+  const marks: DecisionMark[] = [];
+  if (choice.kind === "downgraded") marks.push("downgraded");
+  if (choice.kind === "skipped") marks.push("downgrade_skipped");
+  if (Object.keys(operation.grantedStartsMs).length > 0) marks.push("throttled");
+  if (isGraced) marks.push("graced");
+  return marks;
+}
+
+function storedDecision(context: ReserveContext, marks: readonly DecisionMark[]): StoredDecision {
+  const { book, operation, candidate, choice, input } = context;
+  const { model, maxTokens, usdBound, inputTokensBound, outputTokensBound, priceIds } = candidate;
+  return {
+    limitsVersion: book.limits.version,
+    ...(operation.isForced === true ? { isForced: true } : {}),
+    admit: { ...input, heldBack: [...input.heldBack] },
+    marks,
+    skippedReason: choice.kind === "skipped" ? choice.reason : undefined,
+    requestedModel: operation.call.requestedModel,
+    model,
+    canonicalModel: candidate.canonicalModel,
+    maxTokens,
+    usdBound,
+    inputTokensBound,
+    outputTokensBound,
+    priceIds,
+  };
+}
+
+/** One charge per counter, however many limits look at it; where their bounds differ, the highest is held. */
+function reservationCharges(counters: readonly CallCounter[], candidate: Candidate, atMs: number): Charge[] {
+  const charges = new Map<string, Charge>();
+  for (const { compiled, scopeKey } of counters) {
+    const { limit, what } = compiled;
+    // Where nothing bounds the call, no limit that refuses let it through: what is known of it is held.
+    const bound = boundIn(limit, candidate) ?? heldFor({ what, reserved: 0n }, candidate);
+    const isSpentAtOnce = limit.measure === "requests";
+    const charge: Charge = {
+      scopeKey,
+      what,
+      windowKey: windowOf(limit, atMs).key,
+      spent: isSpentAtOnce ? 1n : 0n,
+      reserved: isSpentAtOnce ? 0n : bound,
+    };
+    const id = counterIdOf(scopeKey, what);
+    const other = charges.get(id);
+    if (other === undefined || other.reserved < charge.reserved) charges.set(id, charge);
+  }
+  return [...charges.values()];
+}
+
+function chargeBook(book: Book, charge: Charge, counters: readonly CallCounter[], atMs: number): void {
+  const limit = counters.find(({ scopeKey, compiled }) => scopeKey === charge.scopeKey && compiled.what === charge.what);
+  chargeCounter(
+    book.scope(charge.scopeKey),
+    charge,
+    limit === undefined ? Infinity : windowOf(limit.compiled.limit, atMs).untilMs,
+  );
+  book.touch(charge.scopeKey);
+}
