@@ -260,7 +260,7 @@ export class Run {
     const isFull = candidates.some((candidate) =>
       this.#limits.some((limit) => {
         const ceiling = ceilingOf(limit);
-        if (ceiling === undefined) return false;
+        if (ceiling === undefined || (limit.measure === "usd" && this.#boundOf(limit, call, candidate) === 0n)) return false;
         const slackMs = limit.window.kind === "rolling" ? (2 * limit.window.lengthMs) / 60 : 0;
         return scopesUnder(limit, call.scopes, candidate.canonicalModel).some((scope) => {
           const { spent, reserved } = totalsUnder(this.#oracles(), { limit, scope, atMs: this.#nowMs, slackMs });

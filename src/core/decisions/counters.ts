@@ -151,8 +151,9 @@ export interface CallCounter {
 
 /** The name of a scope value, such as `agent=a&model=m`. */
 export function scopeKeyOf(scope: Readonly<Record<string, string>>): string {
-  const parts = Object.entries(scope).map(([name, value]) => `${escapeName(name)}=${escapeName(value)}`);
-  return parts.length === 0 ? "all" : parts.join("&");
+  let key = "";
+  for (const name of Object.keys(scope)) key += `${key === "" ? "" : "&"}${escapeName(name)}=${escapeName(scope[name] ?? "")}`;
+  return key === "" ? "all" : key;
 }
 
 /**
@@ -176,11 +177,12 @@ export function countersOf(set: LimitSet, scopes: Scopes, model: string): CallCo
   for (const compiled of set.limits) {
     const { per, where } = compiled.limit;
     if (!where.every((pattern) => isMatched(pattern, scopes, model))) continue;
-    const sessions = per.includes("session") ? [scopes.session, ...scopes.parentSessions] : [scopes.session];
+    const isPerSession = per.includes("session");
+    const sessions = isPerSession ? [scopes.session, ...scopes.parentSessions] : [scopes.session];
     for (const session of sessions) {
       const scope: Record<string, string> = {};
       for (const name of per) if (name !== "all") scope[name] = name === "session" ? session : valueOf(name, scopes, model);
-      found.push({ compiled, scope, scopeKey: scopeKeyOf(scope) + (per.includes("session") ? ownerSuffix(scopes.key) : "") });
+      found.push({ compiled, scope, scopeKey: scopeKeyOf(scope) + (isPerSession ? ownerSuffix(scopes.key) : "") });
     }
   }
   return found;

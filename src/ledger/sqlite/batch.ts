@@ -139,6 +139,7 @@ export class Batches {
     this.#book.discard();
     this.#dataVersion = undefined;
     this.#configSeq = 0;
+    this.#book.limits = NO_LIMITS;
   }
 
   /** Reads again what another connection may have changed. Inside the transaction, so that nothing can change afterwards. */
