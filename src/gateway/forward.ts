@@ -17,6 +17,8 @@ import { UpstreamError, type Upstream, type UpstreamAnswer, type UpstreamFailure
 const HELD_BYTES_MAX = 1_024 * 1_024;
 /** With `onClientAbort: drain`, an answer nobody waits for is read on for at most this long. */
 const DRAIN_MS_MAX = 120_000;
+/** What was written of an answer that broke off has so long to be read. */
+const WRITE_OUT_MS_MAX = 10_000;
 
 export interface ForwardInput {
   call: RunningCall;
@@ -86,16 +88,10 @@ function watchCaller(response: ServerResponse, onGone: () => void): Caller {
 async function endWithoutAnswer({ call, refuse }: ForwardInput, error: unknown, isCallerGone: boolean): Promise<void> {
   if (!(error instanceof UpstreamError)) throw error;
   const { failure } = error;
-  if (isCallerGone) {
-    await call.end({ kind: "lost", by: "caller" });
-    return;
-  }
-  const end =
-    failure.kind === "not_sent"
-      ? { kind: "not_sent" as const, reason: failure.reason }
-      : ({ kind: "lost", by: "upstream" } as const);
-  await call.end(end);
-  refuse(failure);
+  // What never left cannot cost, whoever waited for it.
+  if (failure.kind === "not_sent") await call.end({ kind: "not_sent", reason: failure.reason });
+  else await call.end({ kind: "lost", by: isCallerGone ? "caller" : "upstream" });
+  if (!isCallerGone) refuse(failure);
 }
 
 async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: Caller, abort: AbortController): Promise<void> {
@@ -107,8 +103,7 @@ async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: 
   await feed.end();
   const settled = await call.end(endOf(answer, meter, outcome, caller), headerOf(answer.headers, "request-id"));
   if (!outcome.isWhole) {
-    // What the upstream broke off must not look finished to the caller.
-    response.destroy();
+    breakOff(response, declaredLength(answer) > 0);
     return;
   }
   if (outcome.held !== undefined && !response.headersSent) {
@@ -117,6 +112,26 @@ async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: 
     for (const chunk of outcome.held) response.write(chunk);
   }
   response.end();
+}
+
+/**
+ * Ends the connection without the end of the answer: what the upstream broke off must not look finished to the caller. What was written
+ * before still reaches it. An answer that neither says its length nor comes in chunks ends with its connection, so that one is reset.
+ */
+function breakOff(response: ServerResponse, hasLength: boolean): void {
+  const { socket } = response;
+  if (socket === null || !response.headersSent) {
+    response.destroy();
+    return;
+  }
+  if (!response.chunkedEncoding && !hasLength) {
+    socket.resetAndDestroy();
+    return;
+  }
+  socket.destroySoon();
+  // A caller that does not read is not waited for longer.
+  const timer = setTimeout(() => socket.destroy(), WRITE_OUT_MS_MAX).unref();
+  socket.once("close", () => clearTimeout(timer));
 }
 
 interface Outcome {

@@ -95,9 +95,10 @@ export function answerHeaders(headers: RawHeaders): string[] {
   return kept;
 }
 
+/** What any of the `connection` headers lists: it belongs to this connection. */
 function connectionTokens(headers: RawHeaders): Set<string> {
-  const value = headerOf(headers, "connection");
-  return new Set(value?.split(",").map((token) => token.trim().toLowerCase()) ?? []);
+  const values = headers.filter((_, index) => index % 2 === 1 && headers[index - 1]?.toLowerCase() === "connection");
+  return new Set(values.flatMap((value) => value.split(",")).map((token) => token.trim().toLowerCase()));
 }
 
 export type LabelsResult = { outcome: "read"; labels: Labels } | { outcome: "invalid"; problem: string };

@@ -179,8 +179,9 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       await writtenOut(closed, () => server.closeIdleConnections(), cut > 0 ? 0 : Math.min(WRITE_OUT_MS_MAX, deadlineMs));
       server.closeAllConnections();
       await closed;
-      while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
+      // Answers that are read on for callers who left end here too, so that they are settled before the ledger closes.
       await upstream.close();
+      while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
       await engine.flush(deadlineAtMs + CUT_MS_MAX);
       await owner.close().catch((error: unknown) => input.notifier.warn("ledger_unavailable", { reason: String(error) }));
       await ledger.close();

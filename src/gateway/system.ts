@@ -11,19 +11,27 @@ import type { Owner } from "../ledger/ledger.ts";
 /** Smaller steps back are noise of the two clocks; larger ones are somebody setting the clock. */
 const STEP_BACK_MS = 1_000;
 
+/** The two clocks of a machine: one that people set, and one that only goes on. */
+export interface MachineClocks {
+  wallMs(): number;
+  monotonicMs(): number;
+}
+
+const THIS_MACHINE: MachineClocks = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
+
 /** Follows the machine's clock forwards, and where that is set back goes on from where it was. */
-export function createSystemClock(): Clock {
-  let lastWallMs = Date.now();
-  let lastMonotonicMs = performance.now();
+export function createSystemClock(clocks = THIS_MACHINE): Clock {
+  // With its fraction: looked at more than once a millisecond, a clock that only kept whole ones would stand still.
+  let lastMs = clocks.wallMs();
+  let lastMonotonicMs = clocks.monotonicMs();
   return {
     nowMs() {
-      const wallMs = Date.now();
-      const monotonicMs = performance.now();
-      const expectedMs = lastWallMs + (monotonicMs - lastMonotonicMs);
-      const nowMs = Math.floor(wallMs < expectedMs - STEP_BACK_MS ? expectedMs : Math.max(wallMs, lastWallMs));
-      lastWallMs = nowMs;
+      const wallMs = clocks.wallMs();
+      const monotonicMs = clocks.monotonicMs();
+      const expectedMs = lastMs + (monotonicMs - lastMonotonicMs);
+      lastMs = wallMs < expectedMs - STEP_BACK_MS ? expectedMs : Math.max(wallMs, lastMs);
       lastMonotonicMs = monotonicMs;
-      return nowMs;
+      return Math.floor(lastMs);
     },
     after(waitMs, callBack) {
       // setTimeout holds at most 2^31 - 1 ms; whoever waits longer looks again then.
@@ -97,13 +105,11 @@ function readText(path: string): string | undefined {
   }
 }
 
-/** Field 22 of /proc/PID/stat, behind the process's name: when it started, in ticks since boot. */
-function processStartOf(pid: number): string | undefined {
+/** Fields 3 and 22 of /proc/PID/stat, behind the process's name: its state, and when it started, in ticks since boot. */
+function readProcess(pid: number): { state: string; start: string } | undefined {
   const stat = readText(`/proc/${pid}/stat`);
-  return stat
-    ?.slice(stat.lastIndexOf(")") + 2)
-    .split(" ")
-    .at(19);
+  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return fields === undefined ? undefined : { state: fields[0] ?? "", start: fields[19] ?? "" };
 }
 
 /**
@@ -129,7 +135,7 @@ export function describeThisProcess(ownerId: string, startedAtMs: number): Owner
   return {
     ownerId,
     pid: process.pid,
-    processStart: processStartOf(process.pid) ?? "",
+    processStart: readProcess(process.pid)?.start ?? "",
     bootId: readText("/proc/sys/kernel/random/boot_id") ?? "",
     machineId: machineIdOf(),
     startedAtMs,
@@ -142,6 +148,19 @@ export function isOwnerDead(owner: Owner, me: Owner): boolean | undefined {
   if (owner.machineId !== me.machineId || owner.bootId === "" || me.bootId === "") return undefined;
   if (owner.bootId !== me.bootId) return true;
   if (owner.processStart === "" || me.processStart === "") return undefined;
-  const startedNow = processStartOf(owner.pid);
-  return startedNow !== owner.processStart;
+  const found = readProcess(owner.pid);
+  // Nothing there can mean that another user's processes are hidden.
+  if (found === undefined) return isPidFree(owner.pid) ? true : undefined;
+  // One that ended and was never waited for keeps its entry, and nothing else.
+  return found.start !== owner.processStart || found.state === "Z" || found.state === "X";
+}
+
+/** True only if the system says that there is no such process: one it does not let us signal is there. */
+function isPidFree(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "ESRCH";
+  }
 }
