@@ -3,16 +3,18 @@ import { createServer } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
 import { gzipSync } from "node:zlib";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { readBody, type BodyResult } from "./body.ts";
+import { createBodyMemory, readBody, type BodyMemory, type BodyResult } from "./body.ts";
 
 const BYTES_MAX = 100_000;
 
 /** A server that reads bodies, and a raw connection to it. */
-async function connectToReader(): Promise<{ socket: Socket; read: Promise<BodyResult> }> {
+async function connectToReader(
+  memory: BodyMemory = createBodyMemory(Infinity),
+): Promise<{ socket: Socket; read: Promise<BodyResult> }> {
   const server = createServer();
   const read = new Promise<BodyResult>((resolve) => {
     server.on("request", (request, response) => {
-      void readBody(request, BYTES_MAX).then((result) => {
+      void readBody(request, BYTES_MAX, memory).then((result) => {
         resolve(result);
         response.end();
         return undefined;
@@ -102,9 +104,9 @@ describe("a compressed body", () => {
 
   test("is judged as decoded", async () => {
     expect((await send(gzipSync(Buffer.alloc(BYTES_MAX)), "content-encoding: gzip")).outcome).toBe("read");
-    expect(await send(gzipSync(Buffer.alloc(BYTES_MAX + 1)), "content-encoding: gzip")).toEqual({
+    expect(await send(gzipSync(Buffer.alloc(BYTES_MAX + 1)), "content-encoding: gzip")).toMatchObject({
       outcome: "too_large",
-      found: `more than ${BYTES_MAX} bytes once decoded`,
+      found: expect.stringContaining(`more than ${BYTES_MAX} bytes`) as string,
     });
   });
 
@@ -125,5 +127,54 @@ describe("a compressed body", () => {
       outcome: "unsupported_encoding",
       found: encoding,
     });
+  });
+});
+
+describe("the memory for all bodies together", () => {
+  /** How many bytes of it are taken. */
+  function createWatchedMemory(bytesMax: number) {
+    const memory = createBodyMemory(bytesMax);
+    let taken = 0;
+    const watched: BodyMemory = {
+      take(bytes) {
+        const isTaken = memory.take(bytes);
+        if (isTaken) taken += bytes;
+        return isTaken;
+      },
+      giveBack(bytes) {
+        memory.giveBack(bytes);
+        taken -= bytes;
+      },
+    };
+    return { memory: watched, taken: () => taken };
+  }
+
+  async function sendTo(memory: BodyMemory, bytes: Uint8Array, ...lines: string[]): Promise<BodyResult> {
+    const { socket, read } = await connectToReader(memory);
+    socket.write(head(`content-length: ${bytes.length}`, ...lines));
+    socket.write(bytes);
+    return read;
+  }
+
+  test("is taken by a body that was read, for its caller to give back", async () => {
+    const { memory, taken } = createWatchedMemory(1_000);
+    expect((await sendTo(memory, Buffer.alloc(600))).outcome).toBe("read");
+    expect(taken()).toBe(600);
+
+    expect((await sendTo(memory, Buffer.alloc(401))).outcome).toBe("overloaded");
+    expect((await sendTo(memory, Buffer.alloc(400))).outcome).toBe("read");
+    memory.giveBack(1_000);
+    expect((await sendTo(memory, Buffer.alloc(1_000))).outcome).toBe("read");
+  });
+
+  test.each<[string, Uint8Array, string[], BodyResult["outcome"]]>([
+    ["overloaded", gzipSync(Buffer.alloc(90_000)), ["content-encoding: gzip"], "overloaded"],
+    ["malformed", gzipSync("x".repeat(5_000)).subarray(0, 30), ["content-encoding: gzip"], "malformed"],
+    ["too large", gzipSync(Buffer.alloc(BYTES_MAX + 1)), ["content-encoding: gzip"], "too_large"],
+  ])("is free again after a body that is %s", async (name, bytes, lines, outcome) => {
+    const { memory, taken } = createWatchedMemory(name === "too large" ? Infinity : 80_000);
+
+    expect((await sendTo(memory, bytes, ...lines)).outcome).toBe(outcome);
+    expect(taken()).toBe(0);
   });
 });
