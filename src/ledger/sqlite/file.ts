@@ -5,7 +5,7 @@
  * file, what was found, and how to restore.
  */
 import Database from "better-sqlite3";
-import { closeSync, existsSync, mkdirSync, openSync, statSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { LedgerUnavailableError, type LedgerUnusableError } from "../ledger.ts";
 import { CorruptRowError, isBusy, isSqlite, unavailableFrom, unusable } from "./errors.ts";
@@ -32,11 +32,18 @@ export interface OpenInput {
   pagesMax: number | undefined;
 }
 
-/** Creates the file and its folder if they are missing: 0600 and 0700, for the owner alone. */
+/**
+ * Creates the file and its folder if they are missing: 0600 and 0700, for the owner alone.
+ *
+ * @remarks A file that is there is never opened here: closing it would drop every lock that this process holds on it (POSIX), and
+ * another process could then take the write-ahead log from under a connection.
+ */
 export function createFile(path: string): void {
   try {
     createFolder(dirname(path));
-    closeSync(openSync(path, "a", 0o600));
+    if (existsSync(path)) accessSync(path, constants.R_OK | constants.W_OK);
+    else createEmpty(path);
+    if (!statSync(path).isFile()) throw new Error("it is no file");
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     throw unusable(
@@ -45,6 +52,15 @@ export function createFile(path: string): void {
       "Name a file in a folder that this user may write to",
       error,
     );
+  }
+}
+
+function createEmpty(path: string): void {
+  try {
+    closeSync(openSync(path, "wx", 0o600));
+  } catch (error) {
+    // Another process may have made it at the same moment.
+    if (!existsSync(path)) throw error;
   }
 }
 
