@@ -130,6 +130,7 @@ describe("throttle", () => {
     limit: "limit",
     intervalMs: 2_000,
     nextStartMs: 0,
+    notBeforeMs: 0,
     grantedStartMs: undefined,
     ...change,
   });
@@ -139,6 +140,11 @@ describe("throttle", () => {
     ["the next start", { nextStartMs: NOW_MS + 1 }, { outcome: "throttled", startAtMs: NOW_MS + 1 }],
     ["a start 30 s away", { nextStartMs: NOW_MS + 30_000 }, { outcome: "throttled", startAtMs: NOW_MS + 30_000 }],
     ["a start given before", { nextStartMs: NOW_MS + 9_000, grantedStartMs: NOW_MS }, { outcome: "admitted", isGraced: false }],
+    [
+      "a start given before, behind one that was late",
+      { grantedStartMs: NOW_MS, notBeforeMs: NOW_MS + 50 },
+      { outcome: "throttled", startAtMs: NOW_MS + 50 },
+    ],
   ] as const)("%s", (_what, change, expected) => {
     expect(decide([{}], { paces: [pace(change)] })).toEqual(expected);
   });

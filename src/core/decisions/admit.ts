@@ -41,7 +41,10 @@ export interface Pace {
   key: string;
   limit: string;
   intervalMs: number;
+  /** The next free start: those before it are given away. */
   nextStartMs: number;
+  /** One interval after the last call that really started: whoever starts late moves those behind it. */
+  notBeforeMs: number;
   /** A start this call was given before; it does not take another. */
   grantedStartMs: number | undefined;
 }
@@ -156,7 +159,7 @@ export function isGraceUsed(view: LimitView): boolean {
 }
 
 function nextStart({ paces, nowMs }: AdmitInput): number {
-  return Math.max(nowMs, ...paces.map(({ grantedStartMs, nextStartMs }) => grantedStartMs ?? nextStartMs));
+  return Math.max(nowMs, ...paces.flatMap((pace) => [pace.grantedStartMs ?? pace.nextStartMs, pace.notBeforeMs]));
 }
 
 function viewOfPace({ paces, views }: AdmitInput): LimitView | undefined {

@@ -156,8 +156,14 @@ function pacesOf(book: Book, { atMs, grantedStartsMs }: ReserveOperation, { comp
     for (const action of actions) {
       if (action.kind !== "throttle") continue;
       const key = `${scopeKey} ${what}/${action.intervalMs}`;
-      const nextStartMs = state.nextStartMs.get(key) ?? 0;
-      paces.push({ key, limit: limit.name, intervalMs: action.intervalMs, nextStartMs, grantedStartMs: grantedStartsMs[key] });
+      paces.push({
+        key,
+        limit: limit.name,
+        intervalMs: action.intervalMs,
+        nextStartMs: state.nextStartMs.get(key) ?? 0,
+        notBeforeMs: state.nextStartMs.get(notBeforeKeyOf(key)) ?? 0,
+        grantedStartMs: grantedStartsMs[key],
+      });
     }
   }
   return paces;
@@ -217,16 +223,20 @@ function concludeReserve(context: ReserveContext): ReserveResult {
   }
 }
 
-/** Takes the next free start of every pace, so that no other call gets it. */
+function notBeforeKeyOf(paceKey: string): string {
+  return `${paceKey}/started`;
+}
+
+/** Takes the next free start of every pace, so that no other call gets it; a call that starts now moves those behind it. */
 function takeStarts({ book, counters, input, operation }: ReserveContext, startAtMs: number): Record<string, number> {
   const granted: Record<string, number> = {};
   for (const { key, intervalMs, grantedStartMs } of input.paces) {
     granted[key] = startAtMs;
-    if (grantedStartMs !== undefined) continue;
     const counter = counters.find(({ scopeKey, compiled }) => key.startsWith(`${counterIdOf(scopeKey, compiled.what)}/`));
     if (counter === undefined) continue;
     const { nextStartMs } = book.scope(counter.scopeKey);
-    nextStartMs.set(key, Math.max(nextStartMs.get(key) ?? 0, startAtMs, operation.atMs) + intervalMs);
+    if (grantedStartMs === undefined) nextStartMs.set(key, Math.max(nextStartMs.get(key) ?? 0, startAtMs) + intervalMs);
+    if (startAtMs === operation.atMs) nextStartMs.set(notBeforeKeyOf(key), startAtMs + intervalMs);
     book.touch(counter.scopeKey);
   }
   return granted;

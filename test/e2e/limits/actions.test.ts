@@ -150,7 +150,9 @@ describe("throttle", () => {
 
     const answers = await Promise.all(asked);
     expect(startedAtMs[0]).toBe(0);
-    const [first = 0, second = 0, third = 0] = startedAtMs.slice(1);
+    // When they were let go, as the ledger has it: their way to the provider takes time of its own.
+    const started = (await bench.calls()).filter(({ facts }) => facts.scopes.agent === "default").map((call) => call.startedAtMs);
+    const [first = 0, second = 0, third = 0] = started.slice(1);
     expect(second - first).toBeGreaterThanOrEqual(4_000);
     expect(third - second).toBeGreaterThanOrEqual(4_000);
     expect(third - second).toBeLessThan(4_500);
@@ -184,7 +186,8 @@ describe("throttle", () => {
     expect({ status: refused.status, code: codeOf(refused), after: refused.headers["retry-after"] }).toEqual({
       status: 429,
       code: "rate_limited",
-      after: "4",
+      // With a second to wait it is let through three seconds from now, one before its start.
+      after: "3",
     });
     expect(bench.simulator.requests).toHaveLength(2);
   });
