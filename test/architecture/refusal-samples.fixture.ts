@@ -37,7 +37,7 @@ export const SAMPLES: Readonly<Record<ErrorCode, Refusal>> = {
     { retryAfterSeconds: 7 },
   ),
   ledger_unavailable: refusals.ledgerUnavailable({ reason: "the disk is full" }),
-  overloaded: refusals.overloaded({ reason: "100 calls are waiting" }),
+  overloaded: refusals.overloaded({ reason: "the requests it holds fill the memory it has for them" }),
   invalid_request: refusals.invalidRequest({
     where: "request body",
     problem: "line 1, column 43 (byte 42, max_tokens): found the number -5, allowed is a whole number from 0",

@@ -137,7 +137,7 @@ describe("a call that waits", () => {
     const held = holdAnswers(bench.simulator);
     const runs = ask(bench.url);
     await until(() => held.count === 1);
-    const asked = [0, 1, 2].map(() => ask(bench.url));
+    const asked = ["a", "b", "c"].map((session) => ask(bench.url, { headers: { "x-purser-session": session } }));
     await until(() => waiting(bench) === 3);
 
     clock.advance(59_999);
