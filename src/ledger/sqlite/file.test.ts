@@ -259,6 +259,22 @@ describe("a running ledger", () => {
     expect(answers.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
   });
 
+  test.runIf(canMount)("on a file system that can only be read is refused at start, with what to check", async () => {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m", "purser-test", folder]);
+    try {
+      await writeLedger(1);
+      execFileSync("mount", ["-o", "remount,ro", folder]);
+
+      const failure = await failureOf(open());
+
+      expect(failure).toBeInstanceOf(LedgerUnusableError);
+      expect(failure.message).toContain("read-only file system");
+      expect(failure.message).toContain("may write to");
+    } finally {
+      execFileSync("umount", [folder]);
+    }
+  });
+
   test("answers everything that was asked before it is closed, and nothing after", async () => {
     const ledger = await open();
     await ledger.configure(rulesOf([limitOf({ amount: 10n ** 9n })]));

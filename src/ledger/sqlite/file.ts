@@ -16,6 +16,7 @@ import { prepareReadHead, prepareReadTail } from "./statements/entries.ts";
 import { prepareReadKeys } from "./statements/keys.ts";
 import { prepareReadOpenCalls } from "./statements/open-calls.ts";
 import { prepareReadOwners } from "./statements/owners.ts";
+import { findWalDamage, sentenceOfDamage } from "./wal.ts";
 
 /** Entries whose chain is checked at start: those a crash or a cut file could have touched. `verify` checks all. */
 const TAIL_ENTRIES = 1_000;
@@ -74,6 +75,12 @@ function createFolder(folder: string): void {
     // Another process may have made it at the same moment.
     if (!existsSync(folder)) throw error;
   }
+}
+
+/** Looks at the log beside the file before SQLite does. @throws LedgerUnusableError if answered calls in it would be lost. */
+export function checkLog(path: string): void {
+  const damage = findWalDamage(path);
+  if (damage !== undefined) throw unusable(path, sentenceOfDamage(damage), RESTORE);
 }
 
 /**

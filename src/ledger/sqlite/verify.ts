@@ -11,6 +11,7 @@ import { crc32 } from "node:zlib";
 import { LedgerUnavailableError } from "../ledger.ts";
 import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
 import { CallsCheck } from "./verify-calls.ts";
+import { findWalDamage, sentenceOfDamage } from "./wal.ts";
 import { findWrongCounters, sumCharges, type WrongCounter } from "./statements/verify-counters.ts";
 
 /** What was found. */
@@ -117,6 +118,8 @@ class Verification {
 
   #open(): void {
     const size = sizeOf(this.#path);
+    const damage = findWalDamage(this.#path);
+    if (damage !== undefined) this.#differs(sentenceOfDamage(damage));
     const db = new Database(this.#path, { readonly: true, fileMustExist: true, timeout: 1_000 });
     this.#db = db;
     db.defaultSafeIntegers(true);

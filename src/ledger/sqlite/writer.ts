@@ -8,7 +8,7 @@ import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from "
 import { LedgerUnavailableError } from "../ledger.ts";
 import { Batches } from "./batch.ts";
 import { isBusy, unavailableFrom } from "./errors.ts";
-import { checkFile, createFile, migrate, openWriting, openingErrorFrom } from "./file.ts";
+import { checkFile, checkLog, createFile, migrate, openWriting, openingErrorFrom } from "./file.ts";
 import { writeError, type Answer, type Asked, type FromThread, type ThreadData, type ToThread, type Work } from "./messages.ts";
 
 /** Between two tries for a lock that another process holds. */
@@ -81,6 +81,7 @@ async function withLock<T>(attempt: () => T): Promise<T> {
 
 async function open(): Promise<Batches> {
   createFile(data.path);
+  checkLog(data.path);
   const db = await withLock(() => openWriting(data));
   await withLock(() => migrate(db, data.path));
   checkFile(db, data.path);
