@@ -273,8 +273,11 @@ export interface Charge {
   reserved: bigint;
 }
 
-/** How long a counter outlives its window, so that a late settlement and a clock set back still find it: once more its length. */
-const KEPT_WINDOWS_MS_MIN = 2 * 60_000;
+/**
+ * How long a counter outlives its window before it is put away: once more its length for calendar windows, so that a clock set back
+ * finds it at hand; a sixth of it for the sixty buckets of a rolling one, which every change of the scope value writes again.
+ */
+const KEPT_MS_MIN = 10_000;
 
 /** Adds a charge to a scope value's counters. */
 export function chargeCounter(state: ScopeState, charge: Charge, untilMs: number): void {
@@ -315,12 +318,13 @@ export function pruneCounters(state: ScopeState, nowMs: number): DroppedCounter[
 
 /** How long the counters of a series are kept after their window's end. */
 export function keptAfterMs(what: string): number {
-  return Math.max(KEPT_WINDOWS_MS_MIN, lengthOf(what));
+  const name = what.slice(what.lastIndexOf("@") + 1);
+  const lengthMs = lengthOf(name);
+  return Math.max(KEPT_MS_MIN, /^\d/.test(name) ? Math.ceil(lengthMs / 6) : lengthMs);
 }
 
-/** How long a window of this name lasts at most; the name begins with its length or its unit behind the last `@`. */
-function lengthOf(what: string): number {
-  const name = what.slice(what.lastIndexOf("@") + 1);
+/** How long a window of this name lasts at most: a length, or a unit and what belongs to it. */
+function lengthOf(name: string): number {
   const dayMs = 86_400_000;
   if (name.startsWith("hour")) return 3_600_000;
   if (name.startsWith("day")) return 2 * dayMs;

@@ -23,7 +23,7 @@ export interface CallRow {
   counted: string | undefined;
 }
 
-type Columns = Record<string, string | bigint | number | null>;
+type Column = string | bigint | number | null;
 type StoredRow = Record<string, string | bigint | null> & { check_sum: bigint };
 
 const NAMES = [
@@ -53,33 +53,34 @@ const NAMES = [
   "counted",
 ] as const;
 
-function toColumns({ scopes, reported, tokens, ...row }: CallRow): Columns {
-  return {
-    position: row.position,
-    call_id: row.callId,
-    status: row.status,
-    started_at_ms: row.startedAtMs,
-    end_seq: row.endSeq,
-    project: scopes.project,
-    agent: scopes.agent,
-    session: scopes.session,
-    parent_sessions: JSON.stringify(scopes.parentSessions),
-    user: scopes.user,
-    key: scopes.key,
-    task: scopes.task,
-    tags: JSON.stringify(scopes.tags),
-    reported_user: reported.user,
-    reported_tags: JSON.stringify(reported.tags),
-    model: row.model,
-    cost_nano_usd: row.costNanoUsd ?? null,
-    uncached_input_tokens: tokens.uncachedInputTokens,
-    cache_read_tokens: tokens.cacheReadTokens,
-    cache_write_5m_tokens: tokens.cacheWrite5mTokens,
-    cache_write_1h_tokens: tokens.cacheWrite1hTokens,
-    output_tokens: tokens.outputTokens,
-    reasoning_output_tokens: tokens.reasoningOutputTokens,
-    counted: row.counted ?? null,
-  };
+/** In the order of {@link NAMES}. */
+function toColumns({ scopes, reported, tokens, ...row }: CallRow): Column[] {
+  return [
+    row.position,
+    row.callId,
+    row.status,
+    row.startedAtMs,
+    row.endSeq,
+    scopes.project,
+    scopes.agent,
+    scopes.session,
+    JSON.stringify(scopes.parentSessions),
+    scopes.user,
+    scopes.key,
+    scopes.task,
+    JSON.stringify(scopes.tags),
+    reported.user,
+    JSON.stringify(reported.tags),
+    row.model,
+    row.costNanoUsd ?? null,
+    tokens.uncachedInputTokens,
+    tokens.cacheReadTokens,
+    tokens.cacheWrite5mTokens,
+    tokens.cacheWrite1hTokens,
+    tokens.outputTokens,
+    tokens.reasoningOutputTokens,
+    row.counted ?? null,
+  ];
 }
 
 /** Reads a row, checked. */
@@ -143,8 +144,7 @@ export function prepareWriteCall(db: Database): (row: CallRow) => void {
       check_sum = excluded.check_sum
   `);
   return (row) => {
-    const columns = toColumns(row);
-    const values = NAMES.map((name) => columns[name]);
+    const values = toColumns(row);
     statement.run(...values, checkSumOf("calls", values));
   };
 }
