@@ -256,5 +256,5 @@ describe.skipIf(dataFolder === undefined)(`recorded streams (${dataFolder === un
         `gateway and ledger: ${splits} random splits (seed ${seed}), ${cases.length - splits} cuts after an event, ${bytes} bytes, ` +
         `mismatches ${faults.length}`,
     );
-  }, 120_000);
+  }, 300_000);
 });
