@@ -257,6 +257,22 @@ describe("a sweep", () => {
   });
 });
 
+test("there is room for endings of calls that the ledger knows nothing of until ten thousand wait", async () => {
+  const bench = await start();
+  bench.fail("before");
+  for (let index = 0; index < 10_000; index += 1) {
+    expect(bench.settler.hasRoom()).toBe(true);
+    await bench.settler.end(settleOf(`call ${index}`));
+  }
+  expect(bench.settler.hasRoom()).toBe(false);
+
+  bench.fail(undefined);
+  await bench.clock.advance(500);
+  expect(bench.settler.hasRoom()).toBe(true);
+  await bench.clock.advance(1_000);
+  expect(bench.settler.pendingCount).toBe(0);
+});
+
 describe("flushing", () => {
   test("ends when all is written", async () => {
     const bench = await start("a");

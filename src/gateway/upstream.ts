@@ -2,7 +2,7 @@
  * Owns the connection to a provider: one pool per origin, and what went wrong in words that decide whether money was spent.
  * Does not own what is sent (forward.ts). Invariant: "not sent" is only said where no byte of the request can have left.
  */
-import { Pool } from "undici";
+import { Pool, type Dispatcher } from "undici";
 import type { Readable } from "node:stream";
 
 /** The SDKs' own default is 10 minutes until the headers; the gateway must not be the first to give up. */
@@ -55,39 +55,57 @@ export function createUpstream(url: string, timeouts: { headersMs?: number; body
     headersTimeout: timeouts.headersMs ?? HEADERS_TIMEOUT_MS,
     bodyTimeout: timeouts.bodyMs ?? BODY_TIMEOUT_MS,
   });
+  const watched = pool.compose(tellWhenStarted);
   return {
     async send({ method, path, headers, body, signal }) {
+      const start: Start = { hasStarted: false };
       try {
-        const answer = await pool.request({
+        const answer = await watched.request({
           method,
           path: prefix + path,
           headers,
           body: body ?? null,
           signal,
           responseHeaders: "raw",
+          opaque: start,
         });
         return { status: answer.statusCode, headers: answer.headers as unknown as string[], body: answer.body };
       } catch (error) {
-        throw new UpstreamError(failureOf(error), error);
+        throw new UpstreamError(failureOf(error, start), error);
       }
     },
     close: () => pool.destroy(),
   };
 }
 
-const NEVER_CONNECTED = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "UND_ERR_CONNECT_TIMEOUT",
-]);
+/** Travels with a request through the pool. */
+interface Start {
+  /** True from the moment a connection is there and the request is about to be written to it. */
+  hasStarted: boolean;
+}
 
-function failureOf(error: unknown): UpstreamFailure {
+/** Notes the moment before which nothing of a request can have left. An error's code does not say it: the same ones come later too. */
+function tellWhenStarted(dispatch: Dispatcher.Dispatch): Dispatcher.Dispatch {
+  return (options, handler) => {
+    const { opaque: start } = options as { opaque?: Start };
+    return dispatch(options, {
+      onRequestStart(controller, context) {
+        handler.onRequestStart?.(controller, context);
+        // Of a request that was aborted while it waited for its connection nothing is written.
+        if (start !== undefined && !controller.aborted) start.hasStarted = true;
+      },
+      onResponseStart: (...told) => handler.onResponseStart?.(...told),
+      onResponseData: (...told) => handler.onResponseData?.(...told),
+      onResponseEnd: (...told) => handler.onResponseEnd?.(...told),
+      onResponseError: (...told) => handler.onResponseError?.(...told),
+    });
+  };
+}
+
+function failureOf(error: unknown, { hasStarted }: Start): UpstreamFailure {
   const code = codeOf(error);
   const reason = code === "" && error instanceof Error ? error.message : code;
-  if (NEVER_CONNECTED.has(code) || isTlsFailure(code)) return { kind: "not_sent", reason };
+  if (!hasStarted) return { kind: "not_sent", reason };
   if (code === "UND_ERR_HEADERS_TIMEOUT" || code === "UND_ERR_BODY_TIMEOUT") return { kind: "timeout", reason };
   return { kind: "lost", reason };
 }
@@ -95,15 +113,4 @@ function failureOf(error: unknown): UpstreamFailure {
 function codeOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0]);
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
-}
-
-/** A certificate that is not accepted ends the handshake, before any request. */
-function isTlsFailure(code: string): boolean {
-  return (
-    code.startsWith("CERT_") ||
-    code.startsWith("ERR_TLS_") ||
-    code.startsWith("ERR_SSL_") ||
-    code.includes("SELF_SIGNED") ||
-    code.includes("UNABLE_TO_")
-  );
 }
