@@ -159,7 +159,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
     })();
     await last;
   };
-  const stopWatching = watchConfig(input, reload);
+  const stopWatching = watchConfig(input, reload, () => config);
 
   return {
     url: urlOf(server.address() as AddressInfo),
@@ -239,27 +239,39 @@ function changedForGood(started: Config, next: Config): string[] {
 
 /** Reads the file again whenever it changes. A file that cannot be used changes nothing and is told. */
 function watchConfig(
-  { configPath, env, onReload, notifier }: GatewayInput,
+  { config: started, configPath, env, onReload, notifier }: GatewayInput,
   reload: (config: Config) => Promise<void>,
+  inForce: () => Config,
 ): () => void {
   if (configPath === undefined) return () => undefined;
   let isStopped = false;
+  let lastLook = Promise.resolve();
   const look = async (): Promise<void> => {
     const result = await loadConfig({ path: configPath, env });
-    if (isStopped) return;
+    if (isStopped || (result.outcome === "read" && result.config.version === inForce().version)) return;
     if (result.outcome === "read") await reload(result.config);
     onReload?.(result);
   };
+  const tell = (error: unknown): void => {
+    notifier.warn("reload_failed", { reason: error instanceof Error ? error.message : "unknown" });
+    // A ledger that cannot be written now takes the change later: the file will not change a second time for that.
+    if (!isStopped && isLedgerUnavailable(error)) setTimeout(listener, RELOAD_RETRY_MS).unref();
+  };
+  // One look after the other, so that the later change wins.
   const listener = (): void => {
-    look().catch((error: unknown) => {
-      notifier.warn("reload_failed", { reason: error instanceof Error ? error.message : "unknown" });
-      // A ledger that cannot be written now takes the change later: the file will not change a second time for that.
-      if (!isStopped && isLedgerUnavailable(error)) setTimeout(listener, RELOAD_RETRY_MS).unref();
-    });
+    lastLook = lastLook.then(look).catch(tell);
   };
   watchFile(configPath, { interval: RELOAD_LOOK_MS, persistent: false }, listener);
+  const second = setTimeout(() => void lookAgain(), 2 * RELOAD_LOOK_MS).unref();
+  /** A change between the reading and the first look of the watch is seen by neither: one more reading finds it. */
+  async function lookAgain(): Promise<void> {
+    const result = await loadConfig({ path: configPath, env });
+    // Whatever is wrong with the file was told at the start, or is told with its next change.
+    if (result.outcome === "read" && result.config.version !== started.version && inForce() === started) listener();
+  }
   return () => {
     isStopped = true;
+    clearTimeout(second);
     unwatchFile(configPath, listener);
   };
 }
