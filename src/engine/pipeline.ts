@@ -232,6 +232,7 @@ export function createEngine(options: EngineOptions): Engine {
         case "reserved":
           return admitted(attempt, result);
         case "denied":
+          for (const alert of result.alerts) notifier.alert(alert);
           return refused(attempt, result);
         case "duplicate":
           if (await isFreeAgain(attempt)) continue;

@@ -134,14 +134,21 @@ function thresholdTable({ alerts, agents, startedAtMs, stoppedAtMs }: DemoResult
       { title: "What Purser did", kind: "text", widthMin: 30 },
     ],
     rows: [
-      ...alerts.map(({ atMs, limit, scope, thresholdAmount, spent, actions }) => [
-        after(atMs),
-        limit,
-        scope["session"] ?? "all calls",
-        formatExactMoney(thresholdAmount),
-        formatMoney(spent, 4, "up"),
-        actions.includes("downgrade") ? "moved it to a cheaper model" : actions.includes("throttle") ? "slowed it down" : "told",
-      ]),
+      // The stop has a row of its own, with what it refused.
+      ...alerts
+        .filter(({ actions }) => !actions.includes("stop"))
+        .map(({ atMs, limit, scope, thresholdAmount, spent, actions }) => [
+          after(atMs),
+          limit,
+          scope["session"] ?? "all calls",
+          formatExactMoney(thresholdAmount),
+          formatMoney(spent, 4, "up"),
+          actions.includes("downgrade")
+            ? "moved it to a cheaper model"
+            : actions.includes("throttle")
+              ? "slowed it down"
+              : "told",
+        ]),
       ...(refusal === undefined || stoppedAtMs === undefined || runaway === undefined
         ? []
         : [

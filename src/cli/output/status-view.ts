@@ -174,15 +174,15 @@ function alertLines({ alerts, nowMs, timeZone }: StatusFacts, screen: Screen): s
   return [bold("Thresholds reached lately"), ...lines.map((line) => yellow(line))];
 }
 
-/** `everything-day, all calls: $25.00 of $50.00 spent, the threshold of 50%.` */
-export function alertSentence({ limit, scope, measure, spent, amount, threshold, actions }: Alert): string {
+/** `everything-day, all calls: $25.00 of $50.00 spent, past 50%.` */
+export function alertSentence({ limit, scope, measure, spent, amount, threshold, thresholdAmount, actions }: Alert): string {
   const values = Object.entries(scope).map(([name, value]) => `${name} ${value}`);
   const who = values.length === 0 ? "all calls" : values.join(", ");
   const then = actions.filter((action) => action !== "alert");
   const follows = then.length === 0 ? "" : ` From here on: ${then.join(", ")}.`;
-  return clean(
-    `${limit}, ${who}: ${formatMeasured(measure, spent)} of ${formatMeasured(measure, amount)} ${measure === "usd" ? "spent" : "used"}, past ${threshold}.${follows}`,
-  );
+  const state = `${formatMeasured(measure, spent)} of ${formatMeasured(measure, amount)} ${measure === "usd" ? "spent" : "used"}`;
+  const reached = spent >= thresholdAmount ? `past ${threshold}` : "too little left for the calls that come";
+  return clean(`${limit}, ${who}: ${state}, ${reached}.${follows}`);
 }
 
 function emptyLines(): string[] {

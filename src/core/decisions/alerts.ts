@@ -7,7 +7,7 @@ import { parseWindowKey } from "../windows/windows.ts";
 import { clearsAtMs, totalsOf, windowOf, type CallCounter, type ScopeState } from "./counters.ts";
 import type { Action, Limit, Threshold } from "../limits/limit.ts";
 
-/** A threshold was reached. */
+/** A threshold was reached; or, with less than `thresholdAmount` spent, its limit refused a call that what is left is too little for. */
 export interface Alert {
   limit: string;
   scope: Readonly<Record<string, string>>;
@@ -35,20 +35,36 @@ export function collectAlerts(state: ScopeState, counter: CallCounter, atMs: num
     if (spent < threshold.amount) break;
     if (!threshold.actions.some(({ kind }) => TELLING.has(kind))) continue;
     if (!mustTell(state, counter, threshold, atMs)) continue;
-    alerts.push({
-      limit: limit.name,
-      scope: counter.scope,
-      threshold: threshold.label,
-      actions: threshold.actions.map(({ kind }) => kind),
-      measure: limit.measure,
-      amount: limit.amount,
-      thresholdAmount: threshold.amount,
-      spent,
-      atMs,
-      windowEndMs: windowOf(limit, atMs).endMs,
-    });
+    alerts.push(alertOf(counter, threshold, spent, atMs));
   }
   return alerts;
+}
+
+/**
+ * Tells that a limit refuses, although less than its threshold is spent: what is left is too little for the calls that come. The same
+ * threshold is not told again when it is reached.
+ */
+export function collectRefusalAlert(state: ScopeState, counter: CallCounter, atMs: number): Alert | undefined {
+  const { limit } = counter.compiled;
+  const threshold = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "stop" || kind === "grace"));
+  if (threshold === undefined || !mustTell(state, counter, threshold, atMs)) return undefined;
+  return alertOf(counter, threshold, totalsOf(state, counter.compiled, atMs).spent, atMs);
+}
+
+function alertOf(counter: CallCounter, threshold: Threshold, spent: bigint, atMs: number): Alert {
+  const { limit } = counter.compiled;
+  return {
+    limit: limit.name,
+    scope: counter.scope,
+    threshold: threshold.label,
+    actions: threshold.actions.map(({ kind }) => kind),
+    measure: limit.measure,
+    amount: limit.amount,
+    thresholdAmount: threshold.amount,
+    spent,
+    atMs,
+    windowEndMs: windowOf(limit, atMs).endMs,
+  };
 }
 
 function mustTell(state: ScopeState, { compiled }: CallCounter, threshold: Threshold, atMs: number): boolean {

@@ -120,6 +120,7 @@ export type ReserveResult =
       clearsAtMs: number;
       unboundedParts: readonly string[];
       model: string;
+      alerts: readonly Alert[];
     }
   | { kind: "reserve"; outcome: "duplicate" };
 

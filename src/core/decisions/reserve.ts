@@ -4,6 +4,7 @@
  * Invariants: all counters are charged or none; an answer other than admission changes no counter; a charge stays at the instant of
  * its reservation.
  */
+import { collectRefusalAlert, type Alert } from "./alerts.ts";
 import { toNanoUsd } from "../money/money.ts";
 import type { Limit } from "../limits/limit.ts";
 import { admit, isGraceUsed, type AdmitInput, type Admission, type LimitView, type Pace } from "./admit.ts";
@@ -216,7 +217,8 @@ function concludeReserve(context: ReserveContext): ReserveResult {
         body: { kind: "denied", decision: storedDecision(context, []), call: operation.call, code, view },
       });
       const { unboundedParts, model } = candidate;
-      return { kind: "reserve", outcome: "denied", code, view, clearsAtMs, unboundedParts, model };
+      const alerts = code === "limit_reached" ? alertsOfRefusal(context, view) : [];
+      return { kind: "reserve", outcome: "denied", code, view, clearsAtMs, unboundedParts, model, alerts };
     }
     case "admitted":
       return concludeAdmitted(context, admission.isGraced);
@@ -225,6 +227,19 @@ function concludeReserve(context: ReserveContext): ReserveResult {
 
 function notBeforeKeyOf(paceKey: string): string {
   return `${paceKey}/started`;
+}
+
+/** A limit that stops calls is told once, also where what is left of it is too little for any of them. */
+function alertsOfRefusal({ book, operation, counters, input }: ReserveContext, view: LimitView | undefined): Alert[] {
+  const counter = view === undefined ? undefined : counters[input.views.indexOf(view)];
+  if (counter === undefined) return [];
+  const { atMs, call } = operation;
+  const alert = collectRefusalAlert(stateAt(book, counter.scopeKey, atMs), counter, atMs);
+  if (alert === undefined) return [];
+  book.touch(counter.scopeKey);
+  const { callId } = call;
+  book.append({ kind: "alert", callId, atMs, costNanoUsd: undefined, charges: [], body: { kind: "alert", alert } });
+  return [alert];
 }
 
 /** Takes the next free start of every pace, so that no other call gets it; a call that starts now moves those behind it. */

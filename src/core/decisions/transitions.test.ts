@@ -302,3 +302,35 @@ test("cache reads count for one token limit and not for another", async () => {
   expect([...(counters?.get("tokens@day:UTC")?.values() ?? [])]).toMatchObject([{ spent: 85n }]);
   expect([...(counters?.get("tokens-reads@day:UTC")?.values() ?? [])]).toMatchObject([{ spent: 15n }]);
 });
+
+describe("a limit that stops calls before all of it is spent", () => {
+  const DAY_MS = 24 * 3_600_000;
+  const stopping = limitOf({ amount: 1_000n, thresholds: [at(1_000n, { kind: "stop" })] });
+  const refusals = async (): Promise<bigint[]> => (await ledger.alerts({ limit: 10 })).map(({ spent }) => spent);
+
+  test("is told once a window, with the first call that what is left is too little for", async () => {
+    await ledger.configure(rulesOf([stopping]));
+    await spendInTurn("1", 980n, "end_turn");
+    expect(await refusals()).toEqual([]);
+
+    expect(await reserve("2", { usd: 50n })).toMatchObject({ code: "limit_reached", alerts: [{ limit: "limit", spent: 980n }] });
+    expect(await reserve("3", { usd: 50n })).toMatchObject({ code: "limit_reached", alerts: [] });
+    await spendInTurn("4", 20n, "end_turn");
+    expect(await refusals()).toEqual([980n]);
+
+    await spendInTurn("5", 990n, "end_turn");
+    await reserve("next day", { usd: 900n, atMs: NOON_MS + DAY_MS });
+    await ledger.apply([settleOf("next day", 900n)]);
+    await reserve("next day, refused", { usd: 200n, atMs: NOON_MS + DAY_MS });
+    expect(await refusals()).toEqual([900n, 980n]);
+  });
+
+  test("is not told by calls that wait, or are too large for it at any time", async () => {
+    await ledger.configure(rulesOf([stopping]));
+    await reserve("held", { usd: 980n });
+
+    expect((await reserve("waits", { usd: 50n })).outcome).toBe("wait");
+    expect(await reserve("too large", { usd: 1_001n })).toMatchObject({ code: "limit_too_small", alerts: [] });
+    expect(await refusals()).toEqual([]);
+  });
+});
