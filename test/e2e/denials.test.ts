@@ -2,6 +2,8 @@
  * Goal: a blocked agent stops. What real clients do with Purser's answers, counted at the provider's socket and by the gateway.
  */
 import { describe, expect, it } from "vitest";
+import { LedgerUnavailableError, type Ledger } from "../../src/ledger/ledger.ts";
+import { createMemoryLedger } from "../../src/ledger/memory/memory-ledger.ts";
 import { errorOf, REAL_CLIENTS, type RealClient } from "./clients.ts";
 import { startBench } from "./harness.ts";
 
@@ -68,4 +70,36 @@ async function waitAndSucceed({ name, call }: RealClient) {
   const denied = (await bench.calls()).filter(({ status }) => status === "denied");
   // Refused rather than kept waiting, so more than ten seconds were missing: what was stated is longer than that.
   return { name, hasWaited: tookMs >= 10_000, denied: denied.length, requests: bench.simulator.requests.length };
+}
+
+describe("a ledger that cannot be written for a moment", () => {
+  it("answers 503, which every client tries again by its own rules, and then the call succeeds", async () => {
+    // All clients at once: the wait is real, since it is the clients' own.
+    const outcomes = await Promise.all(REAL_CLIENTS.map(retryAndSucceed));
+
+    for (const { name, reservations, requests } of outcomes) {
+      expect({ name, reservations, requests }).toEqual({ name, reservations: 2, requests: 1 });
+    }
+  }, 60_000);
+});
+
+async function retryAndSucceed({ name, call }: RealClient) {
+  const memory = createMemoryLedger();
+  let reservations = 0;
+  const ledger: Ledger = new Proxy(memory, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property, target);
+      if (typeof value !== "function") return value;
+      if (property !== "apply") return value.bind(target) as unknown;
+      return (operations: Parameters<Ledger["apply"]>[0]) => {
+        const isReserving = operations.some(({ kind }) => kind === "reserve");
+        if (isReserving) reservations += 1;
+        if (isReserving && reservations === 1) return Promise.reject(new LedgerUnavailableError("the disk is full"));
+        return target.apply(operations);
+      };
+    },
+  });
+  const bench = await startBench({ gateway: { ledger } });
+  await call({ url: bench.url, model });
+  return { name, reservations, requests: bench.simulator.requests.length };
 }
