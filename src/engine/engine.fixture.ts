@@ -9,7 +9,8 @@ import { LedgerUnavailableError, type Ledger } from "../ledger/ledger.ts";
 import { anthropic } from "../providers/anthropic/anthropic.ts";
 import type { RequestFacts } from "../providers/provider.ts";
 import prices from "../../prices/anthropic.json" with { type: "json" };
-import { createEngine, type Engine, type EngineOptions, type IncomingCall, type Presence, type Rules } from "./pipeline.ts";
+import { createEngine, type Engine, type EngineOptions, type IncomingCall, type Presence } from "./pipeline.ts";
+import type { Rules } from "./rules.ts";
 import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
 
 /** 2026-11-22, noon. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Owner } from "../ledger/ledger.ts";
 import { BEAT_MS, keepOwner, SILENT_MS_MAX } from "./owners.ts";
 import { START_MS, startEngine, type EngineBench } from "./engine.fixture.ts";
-import type { RunningCall } from "./pipeline.ts";
+import type { RunningCall } from "./running-call.ts";
 
 const YAML = "limits: [{ name: l, per: all, usd: 5, every: day }]";
 

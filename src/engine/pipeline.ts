@@ -5,13 +5,11 @@
  * waits holds nothing; every wait has a deadline.
  */
 import type { CallFacts, Candidate } from "../core/decisions/call.ts";
-import type { DecisionMark, ReserveOperation, ReserveResult } from "../core/decisions/operations.ts";
+import type { ReserveOperation, ReserveResult } from "../core/decisions/operations.ts";
 import type { LimitView } from "../core/decisions/admit.ts";
 import type { ErrorCode, Refusal } from "../core/errors/codes.ts";
-import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
-import { rateUsage } from "../core/pricing/rate.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
+import type { Provider, RequestFacts } from "../providers/provider.ts";
 import { withoutCacheMarks } from "./cache-marks.ts";
 import { candidatesFor } from "./candidates.ts";
 import { scopesOf, UNNAMED, type Caller, type Labels } from "./identify.ts";
@@ -20,8 +18,9 @@ import { createParentFinder } from "./parents.ts";
 import { createPlaces } from "./places.ts";
 import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
 import { isLedgerUnavailable, refusalFor } from "./refusing.ts";
-import { renewedBounds, resultOf, type CallEnd, type SettlementInput } from "./settlement.ts";
-import { createSettler, type Ending, type Settled } from "./settler.ts";
+import type { Rules } from "./rules.ts";
+import { createRunningCalls, type RunInput, type RunningCall } from "./running-call.ts";
+import { createSettler } from "./settler.ts";
 import { createSessionFinder } from "./sessions.ts";
 import { createWaitingLine, type Waiter } from "./waiting-line.ts";
 
@@ -29,15 +28,6 @@ import { createWaitingLine, type Waiter } from "./waiting-line.ts";
 export const WAIT_MS_MAX = 60_000;
 /** An idempotency key is free again so long after its call ended. */
 const DUPLICATE_MS = 24 * 3_600_000;
-
-/** What the configuration says about calls, as it is in force now. */
-export interface Rules {
-  book: BuiltPriceBook;
-  downgrade: ReadonlyMap<string, string>;
-  onUnpricedModel: "deny" | "dearest";
-  /** `allow`: calls go through while the ledger cannot be written, and are recorded when it can be again. */
-  onLedgerUnavailable: "deny" | "allow";
-}
 
 export interface EngineOptions {
   ledger: Ledger;
@@ -77,31 +67,6 @@ export type Opening =
   | { outcome: "admitted"; call: RunningCall }
   /** The caller left before anything was forwarded; nothing is held. */
   | { outcome: "gone"; callId: string };
-
-/** A call that holds its reservation. Its owner must end it, once. */
-export interface RunningCall {
-  readonly callId: string;
-  /** What to send upstream. */
-  readonly body: Uint8Array;
-  readonly facts: RequestFacts;
-  readonly candidate: Candidate;
-  readonly decision: Decision;
-  /** Bytes are about to go upstream: from here on it may cost. */
-  markSent(): void;
-  /** Reads along with the answer. */
-  openMeter(contentType: string): ResponseMeter;
-  /** Ends it. Asked again, it answers the same. */
-  end(end: CallEnd | { kind: "not_sent"; reason: string }, providerRequestId?: string): Promise<Settled>;
-}
-
-/** What the answer's headers say of the decision. */
-export interface Decision {
-  marks: readonly ("allowed" | "waited" | DecisionMark)[];
-  /** The model it runs on, if it is another than was asked for. */
-  changedModel: string | undefined;
-  changedMaxTokens: number | undefined;
-  delayMs: number;
-}
 
 export interface Engine {
   open(call: IncomingCall): Promise<Opening>;
@@ -150,8 +115,15 @@ export function createEngine(options: EngineOptions): Engine {
     ownerId,
     isHeld: (callId) => held.has(callId),
   });
-  let runningCount = 0;
   let bypassedCount = 0;
+  const running = createRunningCalls({
+    ledger,
+    clock,
+    notifier,
+    settler,
+    freed: (counterIds) => line.freed(counterIds),
+    onEnded: release,
+  });
   const poll = createForeignPoll(options, line);
 
   async function open(incoming: IncomingCall): Promise<Opening> {
@@ -324,7 +296,7 @@ export function createEngine(options: EngineOptions): Engine {
     bypassedCount += 1;
     notifier.warn("ledger_bypassed", { callId, count: bypassedCount });
     hold(callId);
-    return { outcome: "admitted", call: runningCall(attempt, { candidate, marks: [] }, unwritten) };
+    return { outcome: "admitted", call: running.run({ ...runInputOf(attempt, { candidate, marks: [] }), unwritten }) };
   }
 
   function joinLine(attempt: Attempt, blockedOn: readonly string[]): boolean {
@@ -365,7 +337,7 @@ export function createEngine(options: EngineOptions): Engine {
       return { outcome: "gone", callId };
     }
     try {
-      return { outcome: "admitted", call: runningCall(attempt, result) };
+      return { outcome: "admitted", call: running.run(runInputOf(attempt, result)) };
     } catch (error) {
       await giveBack(callId, "internal_error");
       throw error;
@@ -376,129 +348,6 @@ export function createEngine(options: EngineOptions): Engine {
     const given = settler.end({ kind: "void", atMs: clock.nowMs(), callId, reason });
     release(callId);
     await given;
-  }
-
-  function runningCall(
-    attempt: Attempt,
-    { candidate, marks }: Pick<Extract<ReserveResult, { outcome: "reserved" }>, "candidate" | "marks">,
-    unwritten?: ReserveOperation,
-  ): RunningCall {
-    const { incoming, facts, call, rules } = attempt;
-    const { callId, provider } = call;
-    const edit = editOf(facts, candidate);
-    const body = edit === undefined ? incoming.body : incoming.provider.editRequest(incoming.body, facts, edit);
-    let sentAtMs: number | undefined;
-    let settled: Promise<Settled> | undefined;
-    runningCount += 1;
-    return {
-      callId,
-      facts,
-      candidate,
-      body,
-      decision: {
-        marks: [
-          ...(marks.length === 0 && !attempt.hasWaited ? ["allowed" as const] : []),
-          ...(attempt.hasWaited ? ["waited" as const] : []),
-          ...marks,
-        ],
-        changedModel: edit?.model,
-        changedMaxTokens: edit?.maxTokens,
-        delayMs: clock.nowMs() - attempt.receivedAtMs,
-      },
-      markSent() {
-        sentAtMs ??= clock.nowMs();
-      },
-      openMeter(contentType) {
-        const meter = incoming.provider.openMeter({
-          contentType,
-          requestedModel: candidate.model,
-          cacheWrites: facts.cacheWrites,
-        });
-        return renewing(meter, { rules, provider, callId, candidate, facts });
-      },
-      end(end, providerRequestId) {
-        if (settled === undefined) {
-          const flags = unwritten === undefined ? [] : ["ledger_bypassed"];
-          const endedAtMs = clock.nowMs();
-          const ending = endingOf(callId, end, {
-            ...pricingOf(rules),
-            candidate,
-            facts,
-            provider,
-            sentAtMs,
-            endedAtMs,
-            providerRequestId,
-            flags,
-          });
-          settled = settler.end(ending, unwritten);
-          runningCount -= 1;
-          release(callId);
-        }
-        return settled;
-      },
-    };
-  }
-
-  function endingOf(
-    callId: string,
-    end: CallEnd | { kind: "not_sent"; reason: string },
-    call: Omit<SettlementInput, "end" | "sentAtMs"> & {
-      sentAtMs: number | undefined;
-      flags: readonly string[];
-    },
-  ): Ending {
-    const { sentAtMs, endedAtMs: atMs } = call;
-    if (end.kind === "not_sent" || sentAtMs === undefined) {
-      return { kind: "void", atMs, callId, reason: end.kind === "not_sent" ? end.reason : "not_sent" };
-    }
-    try {
-      const result = resultOf({ ...call, end, sentAtMs });
-      return { kind: "settle", atMs, callId, result: { ...result, flags: [...result.flags, ...call.flags] } };
-    } catch (error) {
-      // A mistake of ours must not leave money held, nor free: the call is counted at its bound.
-      const reason = error instanceof Error ? error.message : "unknown";
-      notifier.warn("internal_error", { callId, message: reason });
-      return { kind: "expire", atMs, callId, reason: `settling it failed: ${reason}` };
-    }
-  }
-
-  /** A meter that lowers the reservation as soon as the provider has said what the input was. */
-  function renewing(
-    meter: ResponseMeter,
-    call: { rules: Rules; provider: string; callId: string; candidate: Candidate; facts: RequestFacts },
-  ): ResponseMeter {
-    let isRenewed = false;
-    return {
-      end: () => meter.end(),
-      reading: () => meter.reading(),
-      push(chunk) {
-        meter.push(chunk);
-        if (isRenewed || !call.facts.isStream) return;
-        const reading = meter.reading();
-        if (reading.usage === undefined) return;
-        isRenewed = true;
-        const renewed = renewedBounds(reading, call.candidate, call.facts);
-        if (renewed !== undefined) void renew(call, renewed);
-      },
-    };
-  }
-
-  async function renew(
-    { rules, provider, callId }: { rules: Rules; provider: string; callId: string },
-    renewed: NonNullable<ReturnType<typeof renewedBounds>>,
-  ): Promise<void> {
-    const atMs = clock.nowMs();
-    const rated = rateUsage(renewed.usage, (model) => rules.book.find(provider, model, atMs));
-    const usdBound = rated.outcome === "rated" ? rated.costNanoUsd : undefined;
-    const { inputTokensBound, outputTokensBound } = renewed;
-    try {
-      const [result] = await ledger.apply([{ kind: "renew", atMs, callId, usdBound, inputTokensBound, outputTokensBound }]);
-      line.freed(result?.freedCounterIds ?? []);
-    } catch (error) {
-      // The higher reservation stays until the call ends: nothing is lost by not lowering it.
-      if (isLedgerUnavailable(error)) return;
-      notifier.warn("internal_error", { callId, message: error instanceof Error ? error.message : "unknown" });
-    }
   }
 
   function refused(attempt: Attempt, why: RefusalReason): Opening {
@@ -544,7 +393,7 @@ export function createEngine(options: EngineOptions): Engine {
     rulesChanged: () => line.wakeAll(),
     waitingOn: (counterId) => line.waitingOn(counterId),
     get runningCount() {
-      return runningCount;
+      return running.count;
     },
     get unsettledCount() {
       return settler.pendingCount;
@@ -569,18 +418,12 @@ function whyNotWaiting({ view, untilMs }: Extract<ReserveResult, { outcome: "wai
   return { code: "rate_limited", view, clearsAtMs: Math.max(nowMs, untilMs) };
 }
 
-function pricingOf({ book, onUnpricedModel }: Rules): Pick<Rules, "book" | "onUnpricedModel"> {
-  return { book, onUnpricedModel };
-}
-
-function editOf(facts: RequestFacts, candidate: Candidate): { model?: string; maxTokens?: number } | undefined {
-  const isOtherModel = candidate.model !== facts.model;
-  const isOtherMax = candidate.maxTokens !== undefined && candidate.maxTokens !== facts.maxTokens;
-  if (!isOtherModel && !isOtherMax) return undefined;
-  return {
-    ...(isOtherModel ? { model: candidate.model } : {}),
-    ...(isOtherMax && candidate.maxTokens !== undefined ? { maxTokens: candidate.maxTokens } : {}),
-  };
+function runInputOf(
+  { incoming, facts, call, rules, hasWaited, receivedAtMs }: Attempt,
+  { candidate, marks }: Pick<Extract<ReserveResult, { outcome: "reserved" }>, "candidate" | "marks">,
+): RunInput {
+  const { provider, body } = incoming;
+  return { provider, body, facts, call, rules, candidate, marks, hasWaited, receivedAtMs, unwritten: undefined };
 }
 
 function withCallId(refusal: Refusal, callId: string): Refusal {

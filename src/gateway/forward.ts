@@ -7,7 +7,7 @@
 import type { ServerResponse } from "node:http";
 import { formatUsd } from "../core/money/money.ts";
 import type { CallEnd } from "../engine/settlement.ts";
-import type { RunningCall } from "../engine/pipeline.ts";
+import type { RunningCall } from "../engine/running-call.ts";
 import type { ResponseMeter } from "../providers/provider.ts";
 import { feedMeter, type MeterFeed } from "./decoding.ts";
 import { answerHeaders, headerOf } from "./headers.ts";

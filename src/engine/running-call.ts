@@ -1,0 +1,207 @@
+/**
+ * Owns a call between its admission and its ending: what goes upstream, the meter that reads along, and the one ending.
+ * Does not own admission (pipeline.ts), what an ending costs (settlement.ts) or that it reaches the ledger (settler.ts).
+ * Invariants: a call is ended once, however often that is asked; it is settled by the prices it was admitted with, whatever is reloaded
+ * meanwhile; its reservation is only ever lowered.
+ */
+import type { CallFacts, Candidate } from "../core/decisions/call.ts";
+import type { DecisionMark, ReserveOperation } from "../core/decisions/operations.ts";
+import { rateUsage } from "../core/pricing/rate.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
+import type { Clock, Notifier } from "./ports.ts";
+import { isLedgerUnavailable } from "./refusing.ts";
+import type { Rules } from "./rules.ts";
+import { renewedBounds, resultOf, type CallEnd, type SettlementInput } from "./settlement.ts";
+import type { Ending, Settled, Settler } from "./settler.ts";
+
+/** A call that holds its reservation. Its owner must end it, once. */
+export interface RunningCall {
+  readonly callId: string;
+  /** What to send upstream. */
+  readonly body: Uint8Array;
+  readonly facts: RequestFacts;
+  readonly candidate: Candidate;
+  readonly decision: Decision;
+  /** Bytes are about to go upstream: from here on it may cost. */
+  markSent(): void;
+  /** Reads along with the answer. */
+  openMeter(contentType: string): ResponseMeter;
+  /** Ends it. Asked again, it answers the same. */
+  end(end: CallEnd | { kind: "not_sent"; reason: string }, providerRequestId?: string): Promise<Settled>;
+}
+
+/** What the answer's headers say of the decision. */
+export interface Decision {
+  marks: readonly ("allowed" | "waited" | DecisionMark)[];
+  /** The model it runs on, if it is another than was asked for. */
+  changedModel: string | undefined;
+  changedMaxTokens: number | undefined;
+  delayMs: number;
+}
+
+/** What an admitted call is made of. */
+export interface RunInput {
+  provider: Provider;
+  /** As it came. */
+  body: Uint8Array;
+  facts: RequestFacts;
+  call: CallFacts;
+  /** Those it was admitted by. */
+  rules: Rules;
+  candidate: Candidate;
+  marks: readonly DecisionMark[];
+  hasWaited: boolean;
+  receivedAtMs: number;
+  /** The reservation of a call that was let through while the ledger could not be written. */
+  unwritten: ReserveOperation | undefined;
+}
+
+export interface RunningCalls {
+  run(input: RunInput): RunningCall;
+  /** Admitted and not ended. */
+  readonly count: number;
+}
+
+export function createRunningCalls(deps: {
+  ledger: Ledger;
+  clock: Clock;
+  notifier: Notifier;
+  settler: Settler;
+  freed: (counterIds: readonly string[]) => void;
+  /** Told once per call, when its ending was handed over. */
+  onEnded: (callId: string) => void;
+}): RunningCalls {
+  const { ledger, clock, notifier, settler, freed } = deps;
+  let count = 0;
+
+  function run(input: RunInput): RunningCall {
+    const { facts, call, rules, candidate, unwritten } = input;
+    const { callId } = call;
+    const edit = editOf(facts, candidate);
+    const body = edit === undefined ? input.body : input.provider.editRequest(input.body, facts, edit);
+    let sentAtMs: number | undefined;
+    let settled: Promise<Settled> | undefined;
+    count += 1;
+    return {
+      callId,
+      facts,
+      candidate,
+      body,
+      decision: decisionOf(input, edit, clock.nowMs()),
+      markSent() {
+        sentAtMs ??= clock.nowMs();
+      },
+      openMeter(contentType) {
+        const { cacheWrites } = facts;
+        return renewing(input.provider.openMeter({ contentType, requestedModel: candidate.model, cacheWrites }), input);
+      },
+      end(end, providerRequestId) {
+        if (settled === undefined) {
+          const { book, onUnpricedModel } = rules;
+          const provider = call.provider;
+          const flags = unwritten === undefined ? [] : ["ledger_bypassed"];
+          const endedAtMs = clock.nowMs();
+          const facing = { book, onUnpricedModel, candidate, facts, provider, sentAtMs, endedAtMs, providerRequestId, flags };
+          settled = settler.end(endingOf(callId, end, facing), unwritten);
+          count -= 1;
+          deps.onEnded(callId);
+        }
+        return settled;
+      },
+    };
+  }
+
+  function endingOf(
+    callId: string,
+    end: CallEnd | { kind: "not_sent"; reason: string },
+    call: Omit<SettlementInput, "end" | "sentAtMs"> & {
+      sentAtMs: number | undefined;
+      flags: readonly string[];
+    },
+  ): Ending {
+    const { sentAtMs, endedAtMs: atMs } = call;
+    if (end.kind === "not_sent" || sentAtMs === undefined) {
+      return { kind: "void", atMs, callId, reason: end.kind === "not_sent" ? end.reason : "not_sent" };
+    }
+    try {
+      const result = resultOf({ ...call, end, sentAtMs });
+      return { kind: "settle", atMs, callId, result: { ...result, flags: [...result.flags, ...call.flags] } };
+    } catch (error) {
+      // A mistake of ours must not leave money held, nor free: the call is counted at its bound.
+      const reason = error instanceof Error ? error.message : "unknown";
+      notifier.warn("internal_error", { callId, message: reason });
+      return { kind: "expire", atMs, callId, reason: `settling it failed: ${reason}` };
+    }
+  }
+
+  /** A meter that lowers the reservation as soon as the provider has said what the input was. */
+  function renewing(meter: ResponseMeter, input: Pick<RunInput, "rules" | "call" | "candidate" | "facts">): ResponseMeter {
+    let isRenewed = false;
+    return {
+      end: () => meter.end(),
+      reading: () => meter.reading(),
+      push(chunk) {
+        meter.push(chunk);
+        if (isRenewed || !input.facts.isStream) return;
+        const reading = meter.reading();
+        if (reading.usage === undefined) return;
+        isRenewed = true;
+        const renewed = renewedBounds(reading, input.candidate, input.facts);
+        if (renewed !== undefined) void renew(input, renewed);
+      },
+    };
+  }
+
+  async function renew(
+    { rules, call: { provider, callId } }: Pick<RunInput, "rules" | "call">,
+    renewed: NonNullable<ReturnType<typeof renewedBounds>>,
+  ): Promise<void> {
+    const atMs = clock.nowMs();
+    const rated = rateUsage(renewed.usage, (model) => rules.book.find(provider, model, atMs));
+    const usdBound = rated.outcome === "rated" ? rated.costNanoUsd : undefined;
+    const { inputTokensBound, outputTokensBound } = renewed;
+    try {
+      const [result] = await ledger.apply([{ kind: "renew", atMs, callId, usdBound, inputTokensBound, outputTokensBound }]);
+      freed(result?.freedCounterIds ?? []);
+    } catch (error) {
+      // The higher reservation stays until the call ends: nothing is lost by not lowering it.
+      if (isLedgerUnavailable(error)) return;
+      notifier.warn("internal_error", { callId, message: error instanceof Error ? error.message : "unknown" });
+    }
+  }
+
+  return {
+    run,
+    get count() {
+      return count;
+    },
+  };
+}
+
+function decisionOf(
+  { marks, hasWaited, receivedAtMs }: RunInput,
+  edit: { model?: string; maxTokens?: number } | undefined,
+  nowMs: number,
+): Decision {
+  return {
+    marks: [
+      ...(marks.length === 0 && !hasWaited ? ["allowed" as const] : []),
+      ...(hasWaited ? ["waited" as const] : []),
+      ...marks,
+    ],
+    changedModel: edit?.model,
+    changedMaxTokens: edit?.maxTokens,
+    delayMs: nowMs - receivedAtMs,
+  };
+}
+
+function editOf(facts: RequestFacts, candidate: Candidate): { model?: string; maxTokens?: number } | undefined {
+  const isOtherModel = candidate.model !== facts.model;
+  const isOtherMax = candidate.maxTokens !== undefined && candidate.maxTokens !== facts.maxTokens;
+  if (!isOtherModel && !isOtherMax) return undefined;
+  return {
+    ...(isOtherModel ? { model: candidate.model } : {}),
+    ...(isOtherMax && candidate.maxTokens !== undefined ? { maxTokens: candidate.maxTokens } : {}),
+  };
+}
