@@ -39,6 +39,7 @@ import {
 } from "./headers.ts";
 import { routeOf, type Route } from "./routes.ts";
 import { HEADERS_TIMEOUT_MS, UpstreamError, type Upstream, type UpstreamFailure } from "./upstream.ts";
+import { isVirtualKey } from "./virtual-key.ts";
 
 /** What may change while the gateway runs. */
 export interface GatewaySettings {
@@ -198,7 +199,7 @@ async function callerOf(options: GatewayOptions, headers: RawHeaders): Promise<W
     const problem = "x-api-key and authorization carry two different credentials; send one, or the same in both";
     return { outcome: "refused", refusal: invalidRequest({ where: "credential", problem }) };
   }
-  if (credential.outcome === "one" && credential.value.startsWith("prs_")) {
+  if (credential.outcome === "one" && isVirtualKey(credential.value)) {
     const found = await options.findKey(credential.value).catch((error: unknown) => {
       if (!isLedgerUnavailable(error)) throw error;
       options.notifier.warn("ledger_unavailable", { reason: error.message });

@@ -2,7 +2,7 @@
  * The world as the engine sees it: this machine's clock, random names, keyed fingerprints, and which processes live.
  * Invariant: within a process the clock never goes back, whatever is done to the machine's.
  */
-import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 import type { Clock, FingerprintChain, IdSource } from "../engine/ports.ts";
@@ -87,13 +87,6 @@ export function createFingerprints(): FingerprintChain {
 /** SHA-256 of a secret, in hex: what is stored of it. */
 export function hashSecret(secret: string): string {
   return createHash("sha256").update(secret).digest("hex");
-}
-
-/** Compares two hashes without telling how far they agree. */
-export function isSameHash(a: string, b: string): boolean {
-  const left = Buffer.from(a);
-  const right = Buffer.from(b);
-  return left.length === right.length && timingSafeEqual(left, right);
 }
 
 function readText(path: string): string | undefined {

@@ -36,7 +36,12 @@ function runVerify(io: CliIo, options: VerifyOptions): void {
   if (options.json === true) writeJson(io, { ledger: path, entryCount, callCount, counterCount, differences, isCut });
   else {
     const { style, width } = io.screen;
-    const sizes = `${formatCount(entryCount)} entries, ${formatCount(callCount)} calls, ${formatCount(counterCount)} counters`;
+    const named = (count: number, one: string, many: string): string => `${formatCount(count)} ${count === 1 ? one : many}`;
+    const sizes = [
+      named(entryCount, "entry", "entries"),
+      named(callCount, "call", "calls"),
+      named(counterCount, "counter", "counters"),
+    ].join(", ");
     const verdict =
       differences.length === 0 ? style.green("everything agrees") : style.red(countDifferences(differences.length, isCut));
     writeLines(io, [

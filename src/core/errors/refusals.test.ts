@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 
-import { InvariantError, PurserError, assertInvariant } from "./purser-error.ts";
 import { heldByCallsInFlight, limitReached, limitTooSmall, rateLimited, unpricedModel, type LimitFigures } from "./refusals.ts";
 
 const TOKENS: LimitFigures = {
@@ -63,27 +62,5 @@ describe("a refusal's sentence", () => {
     const { message } = unpricedModel(undefined, { model: "m".repeat(10_000) });
 
     expect(message.length).toBeLessThan(500);
-  });
-});
-
-describe("thrown errors", () => {
-  it("are recognised by their brand", () => {
-    const error = new PurserError({
-      code: "ledger_unavailable",
-      message: "The ledger is locked.",
-      isRetryable: true,
-      cause: new Error("busy"),
-    });
-
-    expect(PurserError.is(error)).toBe(true);
-    expect(PurserError.is(Object.assign(new Error("other copy"), { [Symbol.for("purser.error")]: true }))).toBe(true);
-    expect(PurserError.is(new Error("x"))).toBe(false);
-    expect(PurserError.is(undefined)).toBe(false);
-    expect(error).toMatchObject({ code: "ledger_unavailable", isRetryable: true, details: {}, name: "PurserError" });
-  });
-
-  it("stop at a broken invariant", () => {
-    expect(() => assertInvariant(false, "A settled call is settled once, got 2.")).toThrow(InvariantError);
-    expect(() => assertInvariant(true, "never")).not.toThrow();
   });
 });

@@ -6,7 +6,7 @@ import { readShippedRows } from "../../../test/figures/shipped-prices.ts";
 import { buildPriceBook } from "./price-book.ts";
 import type { PriceRow } from "./price.ts";
 import { priceCall } from "./price-call.ts";
-import { formatCostPart, rateUsage, sumCostParts, type RateResult } from "./rate.ts";
+import { rateUsage, sumCostParts, type RateResult } from "./rate.ts";
 import { newPriceRow } from "./rows.ts";
 
 const NOW_MS = Date.UTC(2026, 10, 22);
@@ -156,9 +156,16 @@ describe("rating one call", () => {
   test("writes parts that a person can check by hand", () => {
     const rest: Partial<Usage> = { isUsOnly: true, webSearchRequests: 2 };
     const result = rateUsage(usageOf("claude-opus-5-5", { uncachedInputTokens: 60_000 }, rest), find);
-    expect(result.parts.map(formatCostPart)).toEqual([
-      "60,000 uncachedInput × $4 / MTok × 1.1 usOnly = $0.264",
-      "2 webSearch × $0.01 = $0.02",
+    expect(result.parts).toMatchObject([
+      {
+        meter: "uncachedInput",
+        quantity: 60_000,
+        unitQuantity: 1_000_000,
+        unitUsd: "4",
+        multipliers: [{ name: "usOnly", bps: 11_000 }],
+        costUsd: "0.264",
+      },
+      { meter: "webSearch", quantity: 2, unitQuantity: 1, unitUsd: "0.01", multipliers: [], costUsd: "0.02" },
     ]);
     expect(result.priceIds).toEqual(["anthropic/claude-opus-5-5@2026-09-22"]);
     expect(() => structuredClone(result.parts) && JSON.stringify(result.parts)).not.toThrow();

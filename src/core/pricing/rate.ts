@@ -83,13 +83,6 @@ export function rateUsage(usage: Usage, find: (model: string) => PriceRow | unde
   return { outcome: "rated", costNanoUsd: roundUp(sheet.exact), ...shared };
 }
 
-/** Writes a cost part as one line: `60,000 uncachedInput × $4 / MTok = $0.24`. */
-export function formatCostPart(part: CostPart): string {
-  const unit = part.unitQuantity === 1 ? "" : " / MTok";
-  const multipliers = part.multipliers.map(({ name, bps }) => ` × ${formatDecimal(BigInt(bps), 4)} ${name}`).join("");
-  return `${groupDigits(part.quantity)} ${part.meter} × $${part.unitUsd}${unit}${multipliers} = $${part.costUsd}`;
-}
-
 /** Adds the exact costs of parts, as decimal text: what a sum by hand must give. */
 export function sumCostParts(parts: readonly CostPart[]): string {
   return formatDecimal(
@@ -194,8 +187,4 @@ function roundUp(exact: bigint): NanoUsd {
 function parseExact(text: string): bigint {
   const [whole = "0", fraction = ""] = text.split(".");
   return BigInt(whole) * 10n ** BigInt(EXACT_DIGITS) + BigInt(fraction.padEnd(EXACT_DIGITS, "0"));
-}
-
-function groupDigits(value: number): string {
-  return value.toString().replace(/\B(?=(\d{3})+$)/g, ",");
 }

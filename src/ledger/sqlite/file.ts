@@ -8,7 +8,7 @@ import Database from "better-sqlite3";
 import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { LedgerUnavailableError, type LedgerUnusableError } from "../ledger.ts";
-import { CorruptRowError, isBusy, isSqlite, unavailableFrom, unusable } from "./errors.ts";
+import { CorruptRowError, isBusy, isSqlite, unusable } from "./errors.ts";
 import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
 import { FIRST_HASH, hashOfEntry } from "./rows.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
@@ -212,11 +212,6 @@ export function openingErrorFrom(path: string, error: unknown): LedgerUnusableEr
   return error instanceof Error && error.name === "LedgerUnusableError"
     ? (error as LedgerUnusableError)
     : unusable(path, messageOf(error), RESTORE, error);
-}
-
-/** Wraps what a query of an open ledger failed with. */
-export function readingErrorFrom(path: string, error: unknown): LedgerUnavailableError {
-  return unavailableFrom(path, error);
 }
 
 function describe(path: string): string {
