@@ -3,6 +3,7 @@
  * Invariant: a command reaches the process, the clock and the disk only through this, so that tests run it as it is.
  */
 import type { Environment } from "../config/environment.ts";
+import type { BackupInput, BackupOutcome } from "../ledger/sqlite/backup.ts";
 import type { VerifyReport } from "../ledger/sqlite/verify.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { ExitCode } from "./exit.ts";
@@ -28,6 +29,8 @@ export interface CliIo {
   openLedger(path: string): Promise<Ledger>;
   /** Recomputes a ledger from its entries. @throws LedgerUnavailableError if there is none. */
   verifyLedger(path: string, onProgress: (share: number) => void): VerifyReport;
+  /** Copies a ledger while others write it, and checks the copy. */
+  backupLedger(input: BackupInput): Promise<BackupOutcome>;
   isFileThere(path: string): boolean;
 }
 

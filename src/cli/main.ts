@@ -3,6 +3,7 @@
  * Does not own what any command does (commands/).
  */
 import { existsSync, readFileSync } from "node:fs";
+import { backupSqliteLedger } from "../ledger/sqlite/backup.ts";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
 import { verifySqliteLedger } from "../ledger/sqlite/verify.ts";
 import type { CliIo } from "./cli-io.ts";
@@ -33,6 +34,7 @@ function createProcessIo(): CliIo {
     nowMs: () => Date.now(),
     openLedger: (path) => openSqliteLedger({ path }),
     verifyLedger: (path, onProgress) => verifySqliteLedger(path, { onProgress }),
+    backupLedger: (input) => backupSqliteLedger(input),
     isFileThere: (path) => existsSync(path),
     pause,
     exitNow: (exitCode, message) => {

@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import type { CliIo } from "./cli-io.ts";
+import { addBackupCommand } from "./commands/backup.ts";
 import { addCheckCommand } from "./commands/check.ts";
 import { addCallsCommand } from "./commands/calls.ts";
 import { addCostCommand } from "./commands/cost.ts";
@@ -38,6 +39,7 @@ const COMMANDS = [
   addCostCommand,
   addKeysCommand,
   addVerifyCommand,
+  addBackupCommand,
 ];
 
 /** Runs one command line. @param words without the program's own name. @returns the exit code. */

@@ -483,3 +483,41 @@ describe("verify", () => {
     expect(err).toMatch(/^purser: .*nowhere\.db/);
   });
 });
+
+describe("backup", () => {
+  it("copies a ledger, says what is in the copy, and overwrites nothing", async () => {
+    const file = await openSqliteLedger({ path: "to-copy.db" });
+    await seedLedger(file);
+    await file.close();
+
+    const done = await runCli("backup the-copy.db --ledger to-copy.db --json");
+    const again = await runCli("backup the-copy.db --ledger to-copy.db");
+
+    expect(done.exitCode).toBe(0);
+    expect(JSON.parse(done.out)).toMatchObject({ ledger: "to-copy.db", backup: "the-copy.db", callCount: 28 });
+    expect(again.exitCode).toBe(2);
+    expect(again.err).toContain("nothing is overwritten");
+    expect((await runCli("verify --ledger the-copy.db")).exitCode).toBe(0);
+  });
+
+  it("of a damaged ledger is not kept, with exit code 1", async () => {
+    const file = await openSqliteLedger({ path: "edited.db" });
+    await seedLedger(file);
+    await file.close();
+    new Database("edited.db").exec("update calls set cost_nano_usd = 1 where status = 'settled'").close();
+
+    const { out, err, exitCode } = await runCli("backup never.db --ledger edited.db");
+
+    expect(exitCode).toBe(1);
+    expect(out).toContain("its check sum does not fit its columns");
+    expect(err).toContain("not kept");
+    expect((await runCli("verify --ledger never.db")).exitCode).toBe(3);
+  });
+
+  it("where nothing can be made says so, with exit code 3", async () => {
+    const { err, exitCode } = await runCli("backup no-such-folder/copy.db --ledger to-copy.db");
+
+    expect(exitCode).toBe(3);
+    expect(err).toContain("cannot be made");
+  });
+});

@@ -8,6 +8,7 @@ import { createScreen, type Screen } from "../../src/cli/output/screen.ts";
 import { runProgram } from "../../src/cli/program.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { createMemoryLedger } from "../../src/ledger/memory/memory-ledger.ts";
+import { backupSqliteLedger } from "../../src/ledger/sqlite/backup.ts";
 import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
 import { NOW_MS, seedLedger } from "./cli-seed.ts";
 
@@ -61,6 +62,7 @@ export async function runCli(line: string | readonly string[], options: CliOptio
       return keptOpen(ledger);
     },
     verifyLedger: (path, onProgress) => verifySqliteLedger(path, { onProgress }),
+    backupLedger: (input) => backupSqliteLedger(input),
     isFileThere: () => ledger !== undefined,
   };
   const exitCode = await runProgram(words, io, "0.0.0-test");

@@ -3,9 +3,12 @@
  * Owns showing how far it is and what was found; the proof is the store's own, and shares no code with what wrote the file.
  */
 import type { Command } from "commander";
+import type { VerifyReport } from "../../ledger/sqlite/verify.ts";
 import { writeJson, writeLines, type CliIo } from "../cli-io.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { formatCount } from "../output/figures.ts";
+import { createProgress } from "../output/progress.ts";
+import type { Screen } from "../output/screen.ts";
 import { clean, wrap } from "../output/text.ts";
 import { addLedgerOption, ledgerPathOf } from "../settings.ts";
 
@@ -13,10 +16,6 @@ interface VerifyOptions {
   ledger?: string;
   json?: boolean;
 }
-
-const CLEAR_LINE = "\r\u001B[K";
-/** A check that is over sooner needs no figure on the way. */
-const QUIET_MS = 500;
 
 /** Adds the command. */
 export function addVerifyCommand(program: Command, io: CliIo): void {
@@ -29,26 +28,16 @@ export function addVerifyCommand(program: Command, io: CliIo): void {
 
 function runVerify(io: CliIo, options: VerifyOptions): void {
   const path = ledgerPathOf(io, options.ledger);
-  const progress = createProgress(io);
+  const progress = createProgress(io, "checking");
   const report = io.verifyLedger(path, progress.show);
   progress.end();
   const { entryCount, callCount, counterCount, differences, isCut } = report;
   if (options.json === true) writeJson(io, { ledger: path, entryCount, callCount, counterCount, differences, isCut });
   else {
-    const { style, width } = io.screen;
-    const named = (count: number, one: string, many: string): string => `${formatCount(count)} ${count === 1 ? one : many}`;
-    const sizes = [
-      named(entryCount, "entry", "entries"),
-      named(callCount, "call", "calls"),
-      named(counterCount, "counter", "counters"),
-    ].join(", ");
+    const { style } = io.screen;
     const verdict =
       differences.length === 0 ? style.green("everything agrees") : style.red(countDifferences(differences.length, isCut));
-    writeLines(io, [
-      `${clean(path)}: ${sizes}: ${verdict}.`,
-      ...differences.flatMap((sentence) => wrap(`• ${clean(sentence)}`, width, "  ")),
-      ...(isCut ? ["… and more."] : []),
-    ]);
+    writeLines(io, [`${clean(path)}: ${sizesOf(report)}: ${verdict}.`, ...differenceLines(report, io.screen)]);
   }
   if (differences.length > 0) {
     throw new CliError(
@@ -58,23 +47,22 @@ function runVerify(io: CliIo, options: VerifyOptions): void {
   }
 }
 
-function countDifferences(count: number, isCut: boolean): string {
-  return `${isCut ? "more than " : ""}${formatCount(count)} difference${count === 1 && !isCut ? "" : "s"}`;
+/** How much a check looked at: "55 entries, 28 calls, 45 counters". */
+export function sizesOf({ entryCount, callCount, counterCount }: VerifyReport): string {
+  const named = (count: number, one: string, many: string): string => `${formatCount(count)} ${count === 1 ? one : many}`;
+  return [
+    named(entryCount, "entry", "entries"),
+    named(callCount, "call", "calls"),
+    named(counterCount, "counter", "counters"),
+  ].join(", ");
 }
 
-/** A line on a terminal's standard error that is drawn over, and gone at the end. */
-function createProgress(io: CliIo): { show: (share: number) => void; end: () => void } {
-  const startedAtMs = io.nowMs();
-  let shown: number | undefined;
-  return {
-    show(share) {
-      const percent = Math.floor(share * 100);
-      if (!io.isErrorTerminal || percent === shown || io.nowMs() - startedAtMs < QUIET_MS) return;
-      shown = percent;
-      io.writeError(`${CLEAR_LINE}checking … ${percent} %`);
-    },
-    end() {
-      if (shown !== undefined) io.writeError(CLEAR_LINE);
-    },
-  };
+/** What a check found, a bullet each. */
+export function differenceLines({ differences, isCut }: VerifyReport, { width }: Screen): string[] {
+  return [...differences.flatMap((sentence) => wrap(`• ${clean(sentence)}`, width, "  ")), ...(isCut ? ["… and more."] : [])];
+}
+
+/** How many differences there are, in words. */
+export function countDifferences(count: number, isCut: boolean): string {
+  return `${isCut ? "more than " : ""}${formatCount(count)} difference${count === 1 && !isCut ? "" : "s"}`;
 }
