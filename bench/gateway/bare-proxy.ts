@@ -15,4 +15,6 @@ async function carry(request: IncomingMessage, response: ServerResponse): Promis
 const server = createServer((request, response) => {
   carry(request, response).catch(() => response.destroy());
 });
-server.listen(0, "127.0.0.1", () => process.send?.((server.address() as AddressInfo).port));
+server.listen({ port: 0, host: "127.0.0.1", backlog: 4_096 }, () => {
+  process.stdout.write(`${(server.address() as AddressInfo).port}\n`);
+});
