@@ -74,12 +74,14 @@ export function reportedLabelsOf({ attribution }: CallFacts): { user: string; ta
   return attribution;
 }
 
+type Labelled = Pick<CallFacts, "scopes" | "attribution">;
+
 /** The group's values for one call. */
-export function groupKeyOf(by: readonly ReportDimension[], facts: CallFacts, model: string): Record<string, string> {
+export function groupKeyOf(by: readonly ReportDimension[], facts: Labelled, model: string): Record<string, string> {
   return Object.fromEntries(by.map((dimension) => [dimension, valueOf(dimension, facts, model)]));
 }
 
-function valueOf(dimension: ReportDimension, { scopes, attribution }: CallFacts, model: string): string {
+function valueOf(dimension: ReportDimension, { scopes, attribution }: Labelled, model: string): string {
   switch (dimension) {
     case "model":
       return model;

@@ -15,7 +15,7 @@ function watch(limit: Limit): { spend: (atMs: number, amount: bigint) => string[
   const spend = (atMs: number, amount: bigint): string[] => {
     const { key, untilMs } = windowOf(limit, atMs);
     chargeCounter(state, { scopeKey: "all", what: compiled.what, windowKey: key, spent: amount, reserved: 0n }, untilMs);
-    return collectAlerts(state, counter, atMs).map(({ threshold }) => threshold);
+    return collectAlerts(state, counter, atMs).alerts.map(({ threshold }) => threshold);
   };
   return { spend, state };
 }

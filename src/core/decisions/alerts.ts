@@ -27,18 +27,28 @@ export interface Alert {
 const TELLING: ReadonlySet<Action["kind"]> = new Set(["alert", "stop", "grace"]);
 
 /** Finds the thresholds to tell now and remembers that they were told. */
-export function collectAlerts(state: ScopeState, counter: CallCounter, atMs: number): Alert[] {
+export function collectAlerts(
+  state: ScopeState,
+  counter: CallCounter,
+  atMs: number,
+): { alerts: readonly Alert[]; isToldChanged: boolean } {
   const { limit } = counter.compiled;
-  const alerts: Alert[] = [];
   const { spent } = totalsOf(state, counter.compiled, atMs);
+  const [lowest] = limit.thresholds;
+  if (lowest === undefined || spent < lowest.amount) return NOTHING_TO_TELL;
+  const alerts: Alert[] = [];
+  let isToldChanged = false;
   for (const threshold of limit.thresholds) {
     if (spent < threshold.amount) break;
     if (!threshold.actions.some(({ kind }) => TELLING.has(kind))) continue;
-    if (!mustTell(state, counter, threshold, atMs)) continue;
-    alerts.push(alertOf(counter, threshold, spent, atMs));
+    const { isDue, isChanged } = tell(state, counter, threshold, atMs);
+    isToldChanged ||= isChanged;
+    if (isDue) alerts.push(alertOf(counter, threshold, spent, atMs));
   }
-  return alerts;
+  return { alerts, isToldChanged };
 }
+
+const NOTHING_TO_TELL = { alerts: [], isToldChanged: false };
 
 /**
  * Tells that a limit refuses, although less than its threshold is spent: what is left is too little for the calls that come. The same
@@ -47,7 +57,7 @@ export function collectAlerts(state: ScopeState, counter: CallCounter, atMs: num
 export function collectRefusalAlert(state: ScopeState, counter: CallCounter, atMs: number): Alert | undefined {
   const { limit } = counter.compiled;
   const threshold = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "stop" || kind === "grace"));
-  if (threshold === undefined || !mustTell(state, counter, threshold, atMs)) return undefined;
+  if (threshold === undefined || !tell(state, counter, threshold, atMs).isDue) return undefined;
   return alertOf(counter, threshold, totalsOf(state, counter.compiled, atMs).spent, atMs);
 }
 
@@ -67,18 +77,25 @@ function alertOf(counter: CallCounter, threshold: Threshold, spent: bigint, atMs
   };
 }
 
-function mustTell(state: ScopeState, { compiled }: CallCounter, threshold: Threshold, atMs: number): boolean {
+/** Remembers that a threshold is reached. `isDue`: it is to be told now. */
+function tell(
+  state: ScopeState,
+  { compiled }: CallCounter,
+  threshold: Threshold,
+  atMs: number,
+): { isDue: boolean; isChanged: boolean } {
   const key = `${compiled.limit.name}/${threshold.label}/${threshold.amount}`;
   const told = state.told.get(key);
   const isRolling = compiled.limit.window.kind === "rolling";
   const windowKey = isRolling ? "rolling" : windowOf(compiled.limit, atMs).key;
   const belowFromMs = isRolling ? clearsAtMs(state, compiled, atMs, threshold.amount - 1n) : Infinity;
   const lengthMs = compiled.limit.window.kind === "rolling" ? compiled.limit.window.lengthMs : 0;
-  const isNew =
+  const isDue =
     told === undefined || isLaterWindow(windowKey, told.windowKey) || (isRolling && atMs >= told.belowFromMs + lengthMs);
-  if (!isNew && told.windowKey !== windowKey) return false;
-  state.told.set(key, { windowKey, belowFromMs });
-  return isNew;
+  if (!isDue && told.windowKey !== windowKey) return { isDue: false, isChanged: false };
+  const isChanged = told?.windowKey !== windowKey || told.belowFromMs !== belowFromMs;
+  if (isChanged) state.told.set(key, { windowKey, belowFromMs });
+  return { isDue, isChanged };
 }
 
 /** A clock set back over an edge must not tell the window before once more. */

@@ -16,7 +16,7 @@ export interface Book {
   scope(scopeKey: string): ScopeState;
   /** Brings back the counters of a scope value that were put away although their window ends after an instant. */
   recall(scopeKey: string, endsAfterMs: number): void;
-  /** Says that a scope value was changed, so that it is stored. */
+  /** Says that something of a scope value besides its counters was changed, so that it is stored. Counters change by charges alone. */
   touch(scopeKey: string): void;
   openCall(callId: string): OpenCall | undefined;
   endedCall(callId: string): EndedCall | undefined;
@@ -68,8 +68,9 @@ export function appendAlerts(book: Book, counters: readonly CallCounter[], callI
   const alerts: Alert[] = [];
   for (const counter of counters) {
     if (counter.compiled.limit.thresholds.length === 0) continue;
-    alerts.push(...collectAlerts(stateAt(book, counter.scopeKey, atMs), counter, atMs));
-    book.touch(counter.scopeKey);
+    const collected = collectAlerts(stateAt(book, counter.scopeKey, atMs), counter, atMs);
+    if (collected.isToldChanged) book.touch(counter.scopeKey);
+    alerts.push(...collected.alerts);
   }
   for (const alert of alerts) {
     book.append({ kind: "alert", callId, atMs, costNanoUsd: undefined, charges: [], body: { kind: "alert", alert } });

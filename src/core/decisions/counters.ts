@@ -4,7 +4,7 @@
  * Invariants: a counter is named by what it counts, never by a limit's name, so editing a limit loses nothing; the window is part
  * of the name, so nothing is ever reset; a charge stays at the instant of its reservation.
  */
-import { bucketAt, bucketLeavesAtMs, firstCountedBucket, windowAt } from "../windows/windows.ts";
+import { bucketAt, bucketLeavesAtMs, firstCountedBucket, parseWindowKey, windowAt } from "../windows/windows.ts";
 import { ceilingOf, type Action, type Limit, type ScopeName, type Scopes, type WherePattern } from "../limits/limit.ts";
 
 /** Spent S and reserved R of one (measure, scope value, window), in the measure's unit. */
@@ -221,6 +221,14 @@ export function windowOf(limit: Limit, atMs: number): { key: string; startMs: nu
   }
   const window = windowAt(limit.window, atMs);
   return { ...window, untilMs: window.endMs };
+}
+
+/** Until when a counter counts, from its names alone: what {@link windowOf} says of every charge in it. */
+export function untilOf(what: string, windowKey: string): number {
+  const window = parseWindowKey(windowKey);
+  if (window?.kind === "calendar") return window.endMs;
+  if (!/^-?\d+$/.test(windowKey)) return Infinity;
+  return bucketLeavesAtMs(lengthOf(what.slice(what.lastIndexOf("@") + 1)), Number(windowKey));
 }
 
 /** Spent and reserved that a limit looks at, at an instant. */

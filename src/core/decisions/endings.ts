@@ -147,7 +147,6 @@ function endWith(book: Book, ended: EndedCall, entry: NewEntry): void {
 /** Charges a counter made by the reservation or by filling, also if it was put away since. */
 function chargeExisting(book: Book, charge: Charge, chargedAtMs: number): void {
   chargeCounter(stateAt(book, charge.scopeKey, chargedAtMs), charge, Infinity);
-  book.touch(charge.scopeKey);
 }
 
 function idsOf(charges: readonly Charge[]): string[] {

@@ -216,7 +216,6 @@ function writeSums(book: Book, fillings: ReadonlyMap<string, Filling>, atMs: num
     // A counter is there because an entry charges it, never by itself.
     if (isNothing(sum) && !isCharged) continue;
     chargeCounter(state, missing, untilMs);
-    book.touch(charge.scopeKey);
   }
   for (let from = 0; from < sums.length; from += CHARGES_PER_ENTRY) {
     appendFilled(book, "", sums.slice(from, from + CHARGES_PER_ENTRY), atMs);

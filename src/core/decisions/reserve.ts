@@ -360,5 +360,4 @@ function chargeBook(book: Book, charge: Charge, counters: readonly CallCounter[]
     charge,
     limit === undefined ? Infinity : windowOf(limit.compiled.limit, atMs).untilMs,
   );
-  book.touch(charge.scopeKey);
 }

@@ -18,13 +18,18 @@ import { writeError, type Answer, type Asked, type Work } from "./messages.ts";
 import { prepareIterateCounted } from "./statements/calls.ts";
 import { prepareInsertConfig, prepareReadConfig, prepareReadConfigSeq } from "./statements/configs.ts";
 import { prepareReadKey, prepareWriteKey } from "./statements/keys.ts";
-import { prepareReadOpenCalls } from "./statements/open-calls.ts";
 import { prepareCountOwners, prepareDeleteOwner, prepareWriteOwner } from "./statements/owners.ts";
 
 /** Work is taken into a batch for so long; writing and fsync follow. Where others wait, the lock is then held for about 10 ms. */
 const TAKING_MS_MAX = 4;
 /** Where nobody else is registered, the lock is in nobody's way, and a larger batch shares its fsync among more calls. */
 const TAKING_ALONE_MS_MAX = 20;
+
+/**
+ * So many entries are folded into the projections at once: busy counters are then written once for hundreds of calls, and the lock is
+ * held a few milliseconds longer, not more.
+ */
+const UNFOLDED_ENTRIES_MAX = 1_000;
 
 /** What a batch did. */
 export interface BatchResult {
@@ -43,6 +48,8 @@ export class Batches {
   #dataVersion: unknown;
   #configSeq = 0;
   #commits = 0;
+  /** True from a change by another connection on, until one batch met none: whoever reads next should find everything folded. */
+  #isShared = false;
   /** How many owners the file lists: others may be waiting for the lock. */
   ownerCount = 0;
 
@@ -59,7 +66,6 @@ export class Batches {
       readConfig: prepareReadConfig(db),
       readConfigSeq: prepareReadConfigSeq(db),
       insertConfig: prepareInsertConfig(db),
-      openCalls: prepareReadOpenCalls(db),
       countedCalls: prepareIterateCounted(db),
       writeOwner: prepareWriteOwner(db),
       deleteOwner: prepareDeleteOwner(db),
@@ -111,10 +117,36 @@ export class Batches {
         if (failure !== undefined) answers.push(failure);
       }
       this.#book.flush();
+      if (this.#mustFold()) this.#book.fold();
       commit.run();
       this.#book.evict();
       this.#commits += 1;
       return { answers, taken };
+    } catch (error) {
+      this.#undo();
+      throw error;
+    }
+  }
+
+  /** What others would have to work out from the entries each time, and what is too much to work out at a start. */
+  #mustFold(): boolean {
+    return this.#book.mustFold || this.#isShared || this.ownerCount > 1 || this.#book.unfoldedCount >= UNFOLDED_ENTRIES_MAX;
+  }
+
+  /** True if something is left to {@link fold}. */
+  get isUnfolded(): boolean {
+    return this.#book.unfoldedCount > 0;
+  }
+
+  /** Folds what is left, in a transaction of its own. @throws as {@link run}. */
+  fold(): void {
+    const { begin, commit } = this.#statements;
+    begin.run();
+    try {
+      this.#catchUp();
+      this.#book.fold();
+      commit.run();
+      this.#commits += 1;
     } catch (error) {
       this.#undo();
       throw error;
@@ -145,8 +177,10 @@ export class Batches {
   /** Reads again what another connection may have changed. Inside the transaction, so that nothing can change afterwards. */
   #catchUp(): void {
     const version = this.#readDataVersion();
+    this.#isShared = this.#dataVersion !== undefined && version !== this.#dataVersion;
     if (version === this.#dataVersion) return;
     this.#book.discard();
+    this.#book.load();
     const configSeq = this.#statements.readConfigSeq();
     if (configSeq !== this.#configSeq) {
       this.#book.limits = this.#readLimits();
@@ -201,22 +235,21 @@ export class Batches {
     const rules = toJson({ limits, downgrade });
     const current = this.#statements.readConfig();
     if (current?.rules === rules && current.version === version) return;
-    // What this batch did so far is part of what the new counters are filled with.
+    // What was done so far is part of what the new counters are filled with.
     this.#book.flush();
+    this.#book.fold();
     const counted = seriesOf(this.#book.limits);
     this.#configSeq = (current?.configSeq ?? 0) + 1;
     this.#statements.insertConfig({ configSeq: this.#configSeq, version, atMs, rules });
     this.#book.limits = this.#readLimits();
     const added = new Set([...seriesOf(this.#book.limits)].filter((series) => !counted.has(series)));
+    this.#book.mustFold = true;
     if (added.size > 0) fillSeries(this.#book, added, this.#callsFrom(fillFromMs(this.#book.limits, added, atMs)), atMs);
   }
 
   /** Every call that still counts, the open ones first. */
   *#callsFrom(fromMs: number): Iterable<CountedCall> {
-    for (const { open } of this.#statements.openCalls()) {
-      const current = this.#book.openCall(open.callId);
-      if (current !== undefined) yield { status: "open", open: current };
-    }
+    for (const { open } of this.#book.openCalls()) yield { status: "open", open };
     const expired: EndedCall[] = [];
     for (const row of this.#statements.countedCalls(Number.isFinite(fromMs) ? fromMs : 0)) {
       const { status, callId, startedAtMs: atMs, scopes, model, tokens } = row;

@@ -1,25 +1,43 @@
 /**
- * Owns the book of the SQLite ledger: states are read when an operation first asks for them and kept while nobody else writes;
- * changes are gathered and written at the end of a batch.
- * Does not own transactions (batch.ts) or rules (core/decisions).
- * Invariant: between two batches the cache equals the file; after a batch that failed it is thrown away whole.
+ * Owns the book of the SQLite ledger: states are read when an operation first asks for them and kept while nobody else writes. A batch
+ * writes its entries; what else the file says (counters, open calls, calls) is folded from them, many entries at a time.
+ * Does not own transactions and when to fold (batch.ts) or rules (core/decisions).
+ * Invariants: the file's projections hold exactly the entries up to `folded`; the book holds those and every entry behind them, so that
+ * between two batches it equals the file; after a batch that failed it is thrown away whole and read again.
  */
 import type { Database } from "better-sqlite3";
-import { compileLimits, emptyScopeState, pruneCounters, type LimitSet, type ScopeState } from "../../core/decisions/counters.ts";
+import {
+  chargeCounter,
+  compileLimits,
+  emptyScopeState,
+  pruneCounters,
+  untilOf,
+  type Charge,
+  type LimitSet,
+  type ScopeState,
+} from "../../core/decisions/counters.ts";
 import type { EndedCall, NewEntry, OpenCall } from "../../core/decisions/operations.ts";
 import { openCallOf, type Book } from "../../core/decisions/book.ts";
-import { toNanoUsd } from "../../core/money/money.ts";
+import { toNanoUsd, ZERO_USD } from "../../core/money/money.ts";
 import { NO_TOKENS } from "../../core/usage/usage.ts";
 import { reportModelOf, reportTokensOf, reportedLabelsOf } from "../call-record.ts";
-import { bodyToText } from "./body.ts";
+import { bodyFromText, bodyToText } from "./body.ts";
 import { countedFromText, countedToText } from "./counted.ts";
-import { chargesToText, hashOfEntry } from "./rows.ts";
+import { chargesFromText, chargesToText, hashOfEntry } from "./rows.ts";
 import { prepareReadCall, prepareWriteCall, type CallRow } from "./statements/calls.ts";
 import { prepareReadScope, prepareTakePastCounters, prepareWritePastCounter, prepareWriteScope } from "./statements/counters.ts";
-import { prepareInsertEntry, prepareReadEntry, prepareReadHead, type ChainHead } from "./statements/entries.ts";
+import { prepareInsertEntry, prepareReadEntry, prepareReadHead, prepareReadTail, type ChainHead } from "./statements/entries.ts";
+import {
+  prepareDeleteRests,
+  prepareReadFolded,
+  prepareReadRests,
+  prepareWriteFolded,
+  prepareWriteRest,
+} from "./statements/folded.ts";
 import {
   prepareDeleteOpenCall,
   prepareReadOpenCall,
+  prepareReadOpenCalls,
   prepareWriteOpenCall,
   type PlacedOpenCall,
 } from "./statements/open-calls.ts";
@@ -27,7 +45,7 @@ import {
 /** States kept between batches. At some kilobytes each this stays far below 100 MB; more are read again when asked for. */
 const SCOPES_CACHED_MAX = 10_000;
 
-/** An entry of this batch with its number. */
+/** An entry with its number. */
 interface PlacedEntry {
   seq: number;
   entry: NewEntry;
@@ -36,42 +54,48 @@ interface PlacedEntry {
 /** The limits before any were put in force. */
 export const NO_LIMITS: LimitSet = compileLimits({ version: "", limits: [], downgrade: new Map() });
 
-/** A book over one writing connection. Only used inside its transactions. */
+/** A book over one connection. Used inside its transactions only; a reading connection's never writes. */
 export class CachedBook implements Book {
   limits: LimitSet = NO_LIMITS;
 
+  readonly #db: Database;
   readonly #read;
-  readonly #write;
+  #write: ReturnType<typeof prepareWrites> | undefined;
   readonly #scopes = new Map<string, ScopeState>();
   readonly #open = new Map<string, PlacedOpenCall>();
   #head: ChainHead | undefined;
   #lastCall: { callId: string; row: CallRow | undefined } | undefined;
 
-  // What the batch changed.
-  readonly #touched = new Set<string>();
+  // What the batch changed and did not write yet.
+  readonly #appended: PlacedEntry[] = [];
+  readonly #changedRests = new Set<string>();
+
+  // What the entries behind `folded` changed.
+  #folded = 0;
+  readonly #changedScopes = new Set<string>();
+  /** What a clock set back asked for stays at hand until it is folded again. */
+  readonly #recalled = new Set<string>();
   readonly #changedOpen = new Set<string>();
   readonly #ended = new Map<string, EndedCall>();
   readonly #ends = new Map<string, PlacedEntry>();
-  readonly #denied = new Set<string>();
-  readonly #appended: PlacedEntry[] = [];
+  readonly #denied = new Map<string, PlacedEntry>();
+  /** By the last entry's clock, which may have been set back. */
   #lastAtMs = 0;
+  /** True: something was taken out of the file's projections, so they must be written with this batch. */
+  mustFold = false;
 
   constructor(db: Database) {
+    this.#db = db;
     this.#read = {
       scope: prepareReadScope(db),
-      pastCounters: prepareTakePastCounters(db),
       openCall: prepareReadOpenCall(db),
+      openCalls: prepareReadOpenCalls(db),
       call: prepareReadCall(db),
       entry: prepareReadEntry(db),
+      tail: prepareReadTail(db),
       head: prepareReadHead(db),
-    };
-    this.#write = {
-      entry: prepareInsertEntry(db),
-      scope: prepareWriteScope(db),
-      pastCounter: prepareWritePastCounter(db),
-      openCall: prepareWriteOpenCall(db),
-      deleteOpenCall: prepareDeleteOpenCall(db),
-      call: prepareWriteCall(db),
+      folded: prepareReadFolded(db),
+      rests: prepareReadRests(db),
     };
   }
 
@@ -83,24 +107,27 @@ export class CachedBook implements Book {
 
   recall(scopeKey: string, endsAfterMs: number): void {
     const state = this.scope(scopeKey);
-    for (const { what, windowKey, spent, untilMs } of this.#read.pastCounters(scopeKey, endsAfterMs)) {
+    for (const { what, windowKey, spent, untilMs } of this.#writes().takePastCounters(scopeKey, endsAfterMs)) {
       let series = state.counters.get(what);
       if (series === undefined) state.counters.set(what, (series = new Map()));
       series.set(windowKey, { spent, reserved: 0n, untilMs });
     }
     state.droppedUntilMs = Math.min(state.droppedUntilMs, endsAfterMs);
-    this.touch(scopeKey);
+    this.#changedScopes.add(scopeKey);
+    this.#recalled.add(scopeKey);
+    this.mustFold = true;
   }
 
   touch(scopeKey: string): void {
-    this.#touched.add(scopeKey);
+    this.#changedRests.add(scopeKey);
+    this.#changedScopes.add(scopeKey);
   }
 
   openCall(callId: string): OpenCall | undefined {
     return this.#ended.has(callId) ? undefined : this.#placedOpen(callId)?.open;
   }
 
-  /** Also one that ended in this batch: its place is needed once more, when the batch is written. */
+  /** Also one that ended behind `folded`: its place is needed once more, when it is folded. */
   #placedOpen(callId: string): PlacedOpenCall | undefined {
     const known = this.#open.get(callId);
     if (known !== undefined || this.#ended.has(callId)) return known;
@@ -124,7 +151,7 @@ export class CachedBook implements Book {
     return this.#denied.has(callId) || this.#callRow(callId)?.status === "denied";
   }
 
-  /** One operation asks for the same row several times; nothing writes rows before the end of the batch. */
+  /** One operation asks for the same row several times; nothing writes rows but folding. */
   #callRow(callId: string): CallRow | undefined {
     if (this.#lastCall?.callId !== callId) this.#lastCall = { callId, row: this.#read.call(callId) };
     return this.#lastCall.row;
@@ -132,8 +159,8 @@ export class CachedBook implements Book {
 
   putOpenCall(open: OpenCall): void {
     const { callId } = open;
-    const { position, reported } = this.#placedOpen(callId) ?? { position: 0, reported: undefined };
-    this.#open.set(callId, { position, reported, open });
+    const placed = this.#placedOpen(callId) ?? { position: 0, reported: undefined, reservedNanoUsd: undefined, isStored: false };
+    this.#open.set(callId, { ...placed, open });
     this.#changedOpen.add(callId);
   }
 
@@ -147,18 +174,25 @@ export class CachedBook implements Book {
     const head = (this.#head ??= this.#read.head());
     const placed = { seq: head.seq + this.#appended.length + 1, entry };
     this.#appended.push(placed);
-    this.#lastAtMs = Math.max(this.#lastAtMs, entry.atMs);
+    this.#note(placed);
+  }
+
+  /** Remembers what an entry says until it is folded. */
+  #note(placed: PlacedEntry): void {
+    const { entry, seq } = placed;
+    this.#lastAtMs = entry.atMs;
+    for (const { scopeKey } of entry.charges) this.#changedScopes.add(scopeKey);
     switch (entry.kind) {
       case "reserved": {
         const call = this.#open.get(entry.callId);
         if (call === undefined || entry.body.kind !== "reserved") return;
-        call.position = placed.seq;
+        call.position = seq;
         call.reported = reportedLabelsOf(entry.body.call);
+        call.reservedNanoUsd = entry.body.decision.usdBound;
         return;
       }
       case "denied":
-        this.#denied.add(entry.callId);
-        this.#ends.set(entry.callId, placed);
+        this.#denied.set(entry.callId, placed);
         return;
       case "settled":
       case "voided":
@@ -172,37 +206,55 @@ export class CachedBook implements Book {
     }
   }
 
-  /** Writes everything that changed since the last time. The commit is still to come: if it fails, call {@link discard}. */
-  flush(): void {
-    this.#writeEntries();
-    for (const callId of this.#changedOpen) {
-      const call = this.#open.get(callId);
-      if (call !== undefined) this.#write.openCall(call);
-    }
-    for (const [callId, ended] of this.#ended) this.#writeEnded(callId, ended);
-    for (const callId of this.#denied) this.#writeDenied(callId);
-    for (const scopeKey of this.#touched) this.#writeScope(scopeKey);
-    for (const callId of this.#ended.keys()) this.#open.delete(callId);
-    this.#forgetChanges();
+  /** How many entries are not folded yet, this batch included. */
+  get unfoldedCount(): number {
+    return (this.#head?.seq ?? this.#folded) + this.#appended.length - this.#folded;
   }
 
-  #writeEntries(): void {
+  /** Writes what the batch added. The commit is still to come: if it fails, call {@link discard}. */
+  flush(): void {
+    const writes = this.#writes();
+    for (const scopeKey of this.#changedRests) writes.rest(scopeKey, this.scope(scopeKey));
+    this.#changedRests.clear();
     if (this.#appended.length === 0) return;
-    let { hash } = (this.#head ??= this.#read.head());
-    let seq = this.#head.seq;
+    let { hash, seq } = (this.#head ??= this.#read.head());
     for (const { seq: placed, entry } of this.#appended) {
       seq = placed;
       const { kind, callId, atMs, costNanoUsd } = entry;
       const row = { seq, kind, callId, atMs, costNanoUsd, charges: chargesToText(entry.charges), body: bodyToText(entry.body) };
       hash = hashOfEntry({ ...row, previousHash: hash });
-      this.#write.entry({ ...row, hash });
+      writes.entry({ ...row, hash });
     }
     this.#head = { seq, hash };
+    this.#appended.length = 0;
   }
 
-  #writeEnded(callId: string, { status, costNanoUsd, open, spent }: EndedCall): void {
+  /** Brings the file's projections up to the last entry. Everything must have been flushed. */
+  fold(): void {
+    const writes = this.#writes();
+    for (const callId of this.#changedOpen) {
+      const call = this.#open.get(callId);
+      if (call === undefined) continue;
+      writes.openCall(call);
+      call.isStored = true;
+    }
+    for (const [callId, ended] of this.#ended) this.#foldEnded(callId, ended);
+    for (const [callId, placed] of this.#denied) this.#foldDenied(callId, placed);
+    for (const scopeKey of this.#changedScopes) this.#foldScope(scopeKey);
+    for (const callId of this.#ended.keys()) this.#open.delete(callId);
+    this.#folded = (this.#head ??= this.#read.head()).seq;
+    writes.folded(this.#folded);
+    writes.deleteRests();
+    this.#forgetUnfolded();
+  }
+
+  #foldEnded(callId: string, ended: EndedCall): void {
+    if (this.#open.get(callId)?.isStored === true) this.#writes().deleteOpenCall(callId);
+    this.#writes().call(this.#endedRow(callId, ended));
+  }
+
+  #endedRow(callId: string, { status, costNanoUsd, open, spent }: EndedCall): CallRow {
     const placed = this.#open.get(callId);
-    if (placed !== undefined) this.#write.deleteOpenCall(callId);
     const row = placed === undefined ? this.#callRow(callId) : undefined;
     const end = this.#ends.get(callId);
     const position = placed?.position ?? row?.position;
@@ -213,58 +265,184 @@ export class CachedBook implements Book {
     const { scopes, model, atMs: startedAtMs } = open;
     const tokens = end === undefined ? (row?.tokens ?? NO_TOKENS) : reportTokensOf(end.entry);
     const counted = status === "expired" ? countedToText(open, spent) : undefined;
-    this.#write.call({ position, callId, status, startedAtMs, endSeq, scopes, reported, model, costNanoUsd, tokens, counted });
+    const reservedNanoUsd = placed === undefined ? row?.reservedNanoUsd : placed.reservedNanoUsd;
+    const overrunNanoUsd = end?.entry.body.kind === "settled" ? end.entry.body.overrunNanoUsd : ZERO_USD;
+    const amounts = { costNanoUsd, reservedNanoUsd, overrunNanoUsd };
+    return { position, callId, status, startedAtMs, endSeq, scopes, reported, model, tokens, counted, ...amounts };
   }
 
-  #writeDenied(callId: string): void {
-    const end = this.#ends.get(callId);
-    if (end?.entry.body.kind !== "denied") return;
-    const { decision, call } = end.entry.body;
-    this.#write.call({
-      position: end.seq,
-      callId,
-      status: "denied",
-      startedAtMs: end.entry.atMs,
-      endSeq: end.seq,
-      scopes: call.scopes,
-      reported: reportedLabelsOf(call),
-      model: reportModelOf({ decision, facts: call }),
-      costNanoUsd: undefined,
-      tokens: NO_TOKENS,
-      counted: undefined,
-    });
+  #foldDenied(callId: string, placed: PlacedEntry): void {
+    const row = deniedRow(callId, placed);
+    if (row !== undefined) this.#writes().call(row);
   }
 
-  #writeScope(scopeKey: string): void {
+  #foldScope(scopeKey: string): void {
     const state = this.scope(scopeKey);
-    for (const dropped of pruneCounters(state, this.#lastAtMs)) this.#write.pastCounter(scopeKey, dropped);
-    this.#write.scope(scopeKey, state);
+    if (!this.#recalled.has(scopeKey)) {
+      for (const dropped of pruneCounters(state, this.#lastAtMs)) this.#writes().pastCounter(scopeKey, dropped);
+    }
+    this.#writes().scope(scopeKey, state);
   }
 
-  /** Keeps the cache in bounds; between batches. */
+  /** Keeps the cache in bounds; between batches. What is not folded stays: the file does not say it. */
   evict(): void {
     for (const scopeKey of this.#scopes.keys()) {
       if (this.#scopes.size <= SCOPES_CACHED_MAX) break;
-      this.#scopes.delete(scopeKey);
+      if (!this.#changedScopes.has(scopeKey)) this.#scopes.delete(scopeKey);
     }
   }
 
-  /** Call when the file moved, or after a batch that failed. */
+  /** Call when the file moved, or after a batch that failed; then {@link load}. */
   discard(): void {
-    this.#forgetChanges();
+    this.#forgetUnfolded();
+    this.#appended.length = 0;
+    this.#changedRests.clear();
     this.#scopes.clear();
     this.#open.clear();
     this.#head = undefined;
   }
 
-  #forgetChanges(): void {
-    this.#touched.clear();
+  #forgetUnfolded(): void {
+    this.#changedScopes.clear();
+    this.#recalled.clear();
     this.#changedOpen.clear();
     this.#ended.clear();
     this.#ends.clear();
     this.#denied.clear();
-    this.#appended.length = 0;
     this.#lastCall = undefined;
     this.#lastAtMs = 0;
+    this.mustFold = false;
   }
+
+  /** Reads what the entries behind `folded` say. The book must be empty. */
+  load(): void {
+    this.#folded = this.#read.folded();
+    this.#head = this.#read.head();
+    if (this.#head.seq > this.#folded) {
+      for (const row of this.#read.tail(this.#folded + 1)) {
+        const { seq, kind, callId, atMs, costNanoUsd } = row;
+        const cost = costNanoUsd === undefined ? undefined : toNanoUsd(costNanoUsd);
+        const charges = chargesFromText(row.charges);
+        this.#replay({ seq, entry: { kind, callId, atMs, costNanoUsd: cost, charges, body: bodyFromText(row.body) } });
+      }
+    }
+    for (const { scopeKey, rest } of this.#read.rests()) {
+      Object.assign(this.scope(scopeKey), rest);
+      this.#changedScopes.add(scopeKey);
+    }
+  }
+
+  /** Carries out what an entry says, as it was when it was written. */
+  #replay(placed: PlacedEntry): void {
+    const { entry } = placed;
+    const { body, callId, charges } = entry;
+    for (const charge of charges) chargeCounter(this.scope(charge.scopeKey), charge, untilOf(charge.what, charge.windowKey));
+    switch (body.kind) {
+      case "reserved":
+        this.putOpenCall(openCallOf(entry));
+        break;
+      case "renewed": {
+        const { usdBound, inputTokensBound, outputTokensBound } = body;
+        const open = this.#openOf(callId);
+        this.putOpenCall({ ...open, usdBound, inputTokensBound, outputTokensBound, charges: addCharges(open.charges, charges) });
+        break;
+      }
+      case "settled":
+      case "voided":
+      case "expired": {
+        const before = this.endedCall(callId)?.open ?? this.#openOf(callId);
+        const spent = before.charges.map((charge) => charges.find((other) => isSameCounter(charge, other))?.spent ?? 0n);
+        this.endCall({ status: body.kind, costNanoUsd: entry.costNanoUsd, open: before, spent });
+        break;
+      }
+      case "filled":
+        // Limits are put in force with everything folded, so that none of it is behind.
+        throw new TypeError(`entry ${placed.seq} is filled, but not folded; run \`purser verify\``);
+      case "denied":
+      case "alert":
+        break;
+    }
+    this.#note(placed);
+  }
+
+  #openOf(callId: string): OpenCall {
+    const open = this.openCall(callId);
+    if (open === undefined) throw new TypeError(`an entry changes call ${callId}, which is not open; run \`purser verify\``);
+    return open;
+  }
+
+  // For queries: what is behind `folded`, to be laid over what the file says.
+
+  /** Scope values that entries behind `folded` changed. */
+  unfoldedScopes(): Map<string, ScopeState> {
+    return new Map([...this.#changedScopes].map((scopeKey) => [scopeKey, this.scope(scopeKey)]));
+  }
+
+  /** Calls that ended or were refused behind `folded`. */
+  unfoldedRows(): CallRow[] {
+    const ended = [...this.#ended].map(([callId, call]) => this.#endedRow(callId, call));
+    const denied = [...this.#denied].map(([callId, placed]) => deniedRow(callId, placed)).filter((row) => row !== undefined);
+    return [...ended, ...denied];
+  }
+
+  /** Every open call, in the order they were admitted. */
+  openCalls(ownerId?: string): PlacedOpenCall[] {
+    const stored = this.#read
+      .openCalls(ownerId)
+      .filter(({ open: { callId } }) => !this.#ended.has(callId) && !this.#changedOpen.has(callId));
+    const changed = [...this.#changedOpen].map((callId) => this.#open.get(callId)).filter((call) => call !== undefined);
+    return [...stored, ...changed.filter(({ open }) => ownerId === undefined || open.ownerId === ownerId)].sort(
+      (a, b) => a.position - b.position,
+    );
+  }
+
+  #writes(): ReturnType<typeof prepareWrites> {
+    return (this.#write ??= prepareWrites(this.#db));
+  }
+}
+
+function prepareWrites(db: Database) {
+  return {
+    entry: prepareInsertEntry(db),
+    rest: prepareWriteRest(db),
+    deleteRests: prepareDeleteRests(db),
+    folded: prepareWriteFolded(db),
+    scope: prepareWriteScope(db),
+    pastCounter: prepareWritePastCounter(db),
+    takePastCounters: prepareTakePastCounters(db),
+    openCall: prepareWriteOpenCall(db),
+    deleteOpenCall: prepareDeleteOpenCall(db),
+    call: prepareWriteCall(db),
+  };
+}
+
+function deniedRow(callId: string, { seq, entry }: PlacedEntry): CallRow | undefined {
+  if (entry.body.kind !== "denied") return undefined;
+  const { decision, call } = entry.body;
+  return {
+    position: seq,
+    callId,
+    status: "denied",
+    startedAtMs: entry.atMs,
+    endSeq: seq,
+    scopes: call.scopes,
+    reported: reportedLabelsOf(call),
+    model: reportModelOf({ decision, facts: call }),
+    costNanoUsd: undefined,
+    tokens: NO_TOKENS,
+    counted: undefined,
+    reservedNanoUsd: undefined,
+    overrunNanoUsd: ZERO_USD,
+  };
+}
+
+function isSameCounter(a: Charge, b: Charge): boolean {
+  return a.scopeKey === b.scopeKey && a.what === b.what && a.windowKey === b.windowKey;
+}
+
+function addCharges(charges: readonly Charge[], changes: readonly Charge[]): Charge[] {
+  return charges.map((charge) => {
+    const change = changes.find((other) => isSameCounter(charge, other));
+    return change === undefined ? charge : { ...charge, reserved: charge.reserved + change.reserved };
+  });
 }

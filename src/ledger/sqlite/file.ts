@@ -9,10 +9,11 @@ import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, stat
 import { dirname } from "node:path";
 import { LedgerUnavailableError, type LedgerUnusableError } from "../ledger.ts";
 import { CorruptRowError, isBusy, isSqlite, unusable } from "./errors.ts";
-import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
-import { FIRST_HASH, hashOfEntry } from "./rows.ts";
+import { APPLICATION_ID, CHECK_SUM_FUNCTION, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
+import { checkSumOf, FIRST_HASH, hashOfEntry } from "./rows.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
 import { prepareReadHead, prepareReadTail } from "./statements/entries.ts";
+import { prepareReadFolded } from "./statements/folded.ts";
 import { prepareReadKeys } from "./statements/keys.ts";
 import { prepareReadOpenCalls } from "./statements/open-calls.ts";
 import { prepareReadOwners } from "./statements/owners.ts";
@@ -124,6 +125,12 @@ function setUp(db: Database.Database): void {
 
 /** Brings the schema to this version, in one transaction. @throws LedgerUnusableError if the file is no ledger, or a newer one. */
 export function migrate(db: Database.Database, path: string): void {
+  // Columns as a row binds them: integers, texts and nulls.
+  db.function(
+    CHECK_SUM_FUNCTION,
+    { varargs: true, safeIntegers: true },
+    (table: string, ...columns: (string | bigint | null)[]) => BigInt(checkSumOf(table, columns)),
+  );
   db.exec("begin immediate");
   try {
     const version = readVersion(db, path);
@@ -186,7 +193,8 @@ function checkPages(db: Database.Database, path: string): void {
 
 function checkTail(db: Database.Database, path: string): void {
   const head = prepareReadHead(db)();
-  const fromSeq = Math.max(1, head.seq - TAIL_ENTRIES);
+  // What is not folded is believed because of the chain alone.
+  const fromSeq = Math.max(1, Math.min(head.seq - TAIL_ENTRIES, prepareReadFolded(db)()));
   const rows = prepareReadTail(db)(fromSeq);
   let previousHash = fromSeq === 1 ? FIRST_HASH : undefined;
   rows.forEach((row, index) => {

@@ -8,30 +8,32 @@ import type { Limit } from "../../core/limits/limit.ts";
 import { callRecordOf, groupKeyOf, reportModelOf } from "../call-record.ts";
 import { fromJson } from "../json.ts";
 import type { CallRecord, CallsQuery, ReportGroup, ReportQuery } from "../ledger.ts";
-import { ZERO_USD } from "../../core/money/money.ts";
-import { NO_TOKENS } from "../../core/usage/usage.ts";
+import { toNanoUsd, ZERO_USD } from "../../core/money/money.ts";
+import { NO_TOKENS, type TokenParts } from "../../core/usage/usage.ts";
 import type { Query } from "./messages.ts";
-import { NO_LIMITS } from "./cached-book.ts";
-import { prepareReadCalls } from "./statements/calls.ts";
+import { CachedBook, NO_LIMITS } from "./cached-book.ts";
+import { isAsked, prepareReadCall, prepareReadCalls, type CallRow } from "./statements/calls.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
 import { prepareReadScopes } from "./statements/counters.ts";
 import { prepareReadAlerts, prepareReadEntry } from "./statements/entries.ts";
 import { prepareReadKeys } from "./statements/keys.ts";
-import { prepareReadOpenCalls } from "./statements/open-calls.ts";
 import { prepareReadOwners } from "./statements/owners.ts";
 import { addGroups, prepareReadReport } from "./statements/report.ts";
 
 /** Everything that can be asked, over one reading connection. */
 export class Queries {
   readonly #db: Database;
+  /** What the entries say that is not folded yet. */
+  readonly #book: CachedBook;
   readonly #statements;
 
   constructor(db: Database) {
     this.#db = db;
+    this.#book = new CachedBook(db);
     this.#statements = {
       calls: prepareReadCalls(db),
+      call: prepareReadCall(db),
       entry: prepareReadEntry(db),
-      openCalls: prepareReadOpenCalls(db),
       scopes: prepareReadScopes(db),
       config: prepareReadConfig(db),
       alerts: prepareReadAlerts(db),
@@ -42,7 +44,11 @@ export class Queries {
   }
 
   answer(query: Query): unknown {
-    return this.#db.transaction(() => this.#valueOf(query))();
+    return this.#db.transaction(() => {
+      this.#book.discard();
+      this.#book.load();
+      return this.#valueOf(query);
+    })();
   }
 
   #valueOf(query: Query): unknown {
@@ -60,7 +66,7 @@ export class Queries {
       case "owners":
         return this.#statements.owners();
       case "openCalls":
-        return this.#statements.openCalls(query.ownerId).map(({ open }) => open);
+        return this.#book.openCalls(query.ownerId).map(({ open }) => open);
       case "keys":
         return this.#statements.keys();
     }
@@ -69,7 +75,7 @@ export class Queries {
   /** Calls that run and calls that are over, merged by place. */
   #calls(query: CallsQuery): CallRecord[] {
     const { limit, callId, session, before = Infinity } = query;
-    const running = this.#statements
+    const running = this.#book
       .openCalls()
       .filter(
         ({ position, open }) =>
@@ -78,10 +84,14 @@ export class Queries {
           (session === undefined || open.scopes.session === session),
       )
       .map(({ position }) => ({ position, endSeq: undefined }));
-    const over = this.#statements.calls(query).map(({ position, endSeq, status }) => ({
-      position,
-      endSeq: status === "denied" ? undefined : endSeq,
-    }));
+    const unfolded = new Map(this.#book.unfoldedRows().map((row) => [row.callId, row]));
+    const stored = this.#statements.calls(query).filter((row) => !unfolded.has(row.callId));
+    const over = [...stored, ...[...unfolded.values()].filter((row) => isAsked(row, query))].map(
+      ({ position, endSeq, status }) => ({
+        position,
+        endSeq: status === "denied" ? undefined : endSeq,
+      }),
+    );
     return [...running, ...over]
       .sort((a, b) => b.position - a.position)
       .slice(0, limit)
@@ -95,11 +105,18 @@ export class Queries {
   }
 
   #report(query: ReportQuery): ReportGroup[] {
-    const running = this.#statements
+    const isIn = (atMs: number): boolean => atMs >= query.fromMs && atMs < query.toMs;
+    const running = this.#book
       .openCalls()
-      .filter(({ open }) => open.atMs >= query.fromMs && open.atMs < query.toMs)
+      .filter(({ open }) => isIn(open.atMs))
       .map(({ position }) => this.#runningGroup(query, position));
-    return addGroups([...this.#statements.report(query), ...running], query.by);
+    const unfolded = this.#book.unfoldedRows().filter(({ startedAtMs }) => isIn(startedAtMs));
+    const added = unfolded.map((row) => groupOfRow(query.by, row, 1));
+    // A late settlement replaces what the file counts the call with.
+    const replaced = unfolded.map(({ callId }) => this.#statements.call(callId)).filter((row) => row !== undefined);
+    const taken = replaced.map((row) => groupOfRow(query.by, row, -1));
+    const groups = addGroups([...this.#statements.report(query), ...running, ...added, ...taken], query.by);
+    return groups.filter(({ calls, denied }) => calls + denied > 0);
   }
 
   #runningGroup({ by }: ReportQuery, position: number): ReportGroup {
@@ -110,7 +127,9 @@ export class Queries {
   }
 
   #scopeStates(): Map<string, ScopeState> {
-    return this.#statements.scopes(new Set(this.#limits().limits.map(({ what }) => what)));
+    const whats = new Set(this.#limits().limits.map(({ what }) => what));
+    const isLookedAt = ([, state]: [string, ScopeState]): boolean => [...state.counters.keys()].some((what) => whats.has(what));
+    return new Map([...this.#statements.scopes(whats), ...[...this.#book.unfoldedScopes()].filter(isLookedAt)]);
   }
 
   #limits(): LimitSet {
@@ -119,4 +138,26 @@ export class Queries {
     const { limits, downgrade } = fromJson(row.rules) as { limits: Limit[]; downgrade: Map<string, string> };
     return compileLimits({ version: row.version, limits, downgrade });
   }
+}
+
+/** What one call adds to a report, or takes away. */
+function groupOfRow(
+  by: ReportQuery["by"],
+  { scopes, reported, model, status, costNanoUsd, tokens }: CallRow,
+  sign: 1 | -1,
+): ReportGroup {
+  const isDenied = status === "denied";
+  return {
+    key: groupKeyOf(by, { scopes, attribution: reported }, model),
+    calls: isDenied ? 0 : sign,
+    denied: isDenied ? sign : 0,
+    costNanoUsd: toNanoUsd(BigInt(sign) * (costNanoUsd ?? 0n)),
+    tokens: sign === 1 ? tokens : negated(tokens),
+  };
+}
+
+function negated(tokens: TokenParts): TokenParts {
+  const negative = { ...tokens };
+  for (const part of Object.keys(negative) as (keyof TokenParts)[]) negative[part] = -negative[part];
+  return negative;
 }

@@ -10,14 +10,18 @@ import { CorruptRowError } from "./errors.ts";
 
 type WrittenCounters = Record<string, Record<string, [spent: string, reserved: string, untilMs: number | null]>>;
 
-interface WrittenState {
-  counters: WrittenCounters;
+/** What no entry says of a scope value. */
+interface WrittenRest {
   nextStartMs: [string, number][];
   told: [string, string, number | null][];
   session:
     | (Omit<SessionState, "downgraded" | "graceCalls"> & { downgraded: [string, string][]; graceCalls: [string, number][] })
     | null;
   droppedUntilMs: number;
+}
+
+interface WrittenState extends WrittenRest {
+  counters: WrittenCounters;
 }
 
 /** The hash of an entry: over the hash before and every column. No column's text holds a line break, so no two entries share it. */
@@ -98,15 +102,20 @@ export function chargesFromText(text: string): Charge[] {
 
 /** The state of a scope value as one line of JSON, put together by hand: a batch writes one for every scope value it touched. */
 export function stateToText(state: ScopeState): string {
+  return `{"counters":${countersToText(state.counters)},${restToText(state).slice(1)}`;
+}
+
+/** A state without its counters, which the charges of entries say. */
+export function restToText(state: ScopeState): string {
   const { session } = state;
-  const rest: Omit<WrittenState, "counters"> = {
+  const rest: WrittenRest = {
     nextStartMs: [...state.nextStartMs],
     told: [...state.told].map(([key, { windowKey, belowFromMs }]) => [key, windowKey, finite(belowFromMs)]),
     session:
       session === undefined ? null : { ...session, downgraded: [...session.downgraded], graceCalls: [...session.graceCalls] },
     droppedUntilMs: state.droppedUntilMs,
   };
-  return `{"counters":${countersToText(state.counters)},${JSON.stringify(rest).slice(1)}`;
+  return JSON.stringify(rest);
 }
 
 /** Window keys are made of letters, digits, colons and signs (core/windows): they need no escaping. */
@@ -126,9 +135,20 @@ function countersToText(counters: ScopeState["counters"]): string {
 
 /** Reads what {@link stateToText} wrote. */
 export function stateFromText(text: string): ScopeState {
-  const { counters, nextStartMs, told, session, droppedUntilMs } = JSON.parse(text) as WrittenState;
+  const { counters, ...rest } = JSON.parse(text) as WrittenState;
   return {
     counters: new Map(Object.entries(counters).map(([what, series]) => [what, seriesFrom(series)])),
+    ...restFrom(rest),
+  };
+}
+
+/** Reads what {@link restToText} wrote. */
+export function restFromText(text: string): Omit<ScopeState, "counters"> {
+  return restFrom(JSON.parse(text) as WrittenRest);
+}
+
+function restFrom({ nextStartMs, told, session, droppedUntilMs }: WrittenRest): Omit<ScopeState, "counters"> {
+  return {
     nextStartMs: new Map(nextStartMs),
     told: new Map(
       told.map(([key, windowKey, belowFromMs]): [string, Told] => [key, { windowKey, belowFromMs: belowFromMs ?? Infinity }]),

@@ -33,6 +33,7 @@ export class CallsCheck {
   readonly #db: Database;
   readonly #readRow;
   #rowCount = 0;
+  #isCompared = false;
 
   constructor(db: Database, differs: (sentence: string) => void) {
     this.#db = db;
@@ -96,8 +97,10 @@ export class CallsCheck {
   /** Checks a call that cannot change any more, and forgets it. */
   #close(callId: string, life: Life): void {
     this.#lives.delete(callId);
-    const { ending } = life;
-    if (ending === undefined) return;
+    if (life.ending !== undefined) this.#checkClosed(callId, life, life.ending);
+  }
+
+  #checkClosed(callId: string, life: Life, ending: NonNullable<Life["ending"]>): void {
     const cost = ending.status === "voided" ? 0n : (ending.costNanoUsd ?? 0n);
     for (const [name, { spent, reserved }] of life.charges) {
       const [scopeKey, what] = JSON.parse(name) as [string, string, string];
@@ -111,6 +114,8 @@ export class CallsCheck {
   }
 
   #compareRow(callId: string, { position }: Life, ending: NonNullable<Life["ending"]>): void {
+    // What came after is not folded into the table yet.
+    if (this.#isCompared) return;
     this.#rowCount += 1;
     const row = this.#readRow.get(callId);
     if (row === undefined)
@@ -120,22 +125,29 @@ export class CallsCheck {
     if (stored !== recomputed) this.#differs(`call "${callId}": calls says ${stored}; its entries say ${recomputed}`);
   }
 
-  /** After the last entry: what is open must be listed as open, and nothing else may be listed. */
-  finish(): void {
-    for (const [callId, life] of this.#lives) if (life.ending !== undefined) this.#close(callId, life);
-    this.#compareOpenCalls();
+  /** After the last entry that is folded: what is open must be listed as open, and nothing else may be listed. */
+  compareStored(): void {
+    if (this.#isCompared) return;
+    const lives = new Map(this.#lives);
+    for (const [callId, life] of lives) {
+      if (life.ending === undefined) continue;
+      this.#checkClosed(callId, life, life.ending);
+      lives.delete(callId);
+    }
+    this.#compareOpenCalls(lives);
+    this.#isCompared = true;
     const count = Number(this.#db.prepare<[], { count: bigint }>("select count(*) as count from calls").get()?.count ?? 0);
     if (count !== this.#rowCount)
       this.#differs(`calls has ${count} rows; the entries tell of ${this.#rowCount} calls that are over`);
   }
 
-  #compareOpenCalls(): void {
+  #compareOpenCalls(lives: Map<string, Life>): void {
     const rows = this.#db.prepare<[], { call_id: string; position: bigint; charges: string }>(
       "select call_id, position, charges from open_calls",
     );
     for (const { call_id: callId, position, charges } of rows.iterate()) {
-      const life = this.#lives.get(callId);
-      this.#lives.delete(callId);
+      const life = lives.get(callId);
+      lives.delete(callId);
       if (life === undefined) {
         this.#differs(`call "${callId}" is listed as open, but no entry says so`);
         continue;
@@ -153,7 +165,7 @@ export class CallsCheck {
         this.#differs(`open call "${callId}" holds ${text(stored)}; its entries leave it with ${text(life.charges)}`);
       }
     }
-    for (const callId of this.#lives.keys()) this.#differs(`call "${callId}" is open, but is not listed as open`);
+    for (const callId of lives.keys()) this.#differs(`call "${callId}" is open, but is not listed as open`);
   }
 }
 

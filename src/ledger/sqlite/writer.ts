@@ -7,7 +7,7 @@
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from "node:worker_threads";
 import { LedgerUnavailableError } from "../ledger.ts";
 import { Batches } from "./batch.ts";
-import { isBusy, unavailableFrom } from "./errors.ts";
+import { isBusy, isLocal, isSqlite, unavailableFrom } from "./errors.ts";
 import { checkFile, checkLog, createFile, migrate, openWriting, openingErrorFrom } from "./file.ts";
 import { writeError, type Answer, type Asked, type FromThread, type ThreadData, type ToThread, type Work } from "./messages.ts";
 
@@ -18,6 +18,9 @@ const RETRY_MS_MAX = 4;
 const PAUSE_MS = 2;
 /** A process that is not registered yet gets its turn within this, however busy this one is. */
 const WITHOUT_PAUSE_MS_MAX = 50;
+
+/** So long after the last batch what is left is folded: nobody is waiting then, and readers find it done. */
+const FOLD_IDLE_MS = 20;
 
 const port: MessagePort = portOfParent();
 const data = workerData as ThreadData;
@@ -129,10 +132,30 @@ async function run(batches: Batches): Promise<void> {
     }
   }
   isRunning = false;
-  if (isClosing) close();
+  if (isClosing) await close(batches);
+  else foldSoon(batches);
 }
 
-function close(): void {
+let foldTimer: NodeJS.Timeout | undefined;
+
+function foldSoon(batches: Batches): void {
+  clearTimeout(foldTimer);
+  if (batches.isUnfolded) foldTimer = setTimeout(() => foldQuietly(batches), FOLD_IDLE_MS);
+}
+
+/** What cannot be folded now is folded with a later batch: the entries say it all. */
+function foldQuietly(batches: Batches): void {
+  if (isRunning || !batches.isUnfolded) return;
+  try {
+    batches.fold();
+  } catch (error) {
+    if (!isSqlite(error) && !isLocal(error)) throw error;
+  }
+}
+
+async function close(batches: Batches): Promise<void> {
+  clearTimeout(foldTimer);
+  if (batches.isUnfolded) await withLock(() => batches.fold()).catch(() => undefined);
   closeFile();
   tell({ kind: "closed" });
   port.close();

@@ -3,12 +3,19 @@
  * Does not own when they run (file.ts).
  */
 import { FIRST } from "./0001-first.ts";
+import { FOLDING } from "./0002-folding.ts";
 
 /** Marks a SQLite file as a ledger of this project: "Purs" in ASCII. */
 export const APPLICATION_ID = 0x50757273;
 
+/** The function that migrations take the check sum of a row with: the table's name and the columns, in their order. */
+export const CHECK_SUM_FUNCTION = "purser_check_sum";
+
 /** By version, from 1 on: the schema's version is how many of them ran. */
-export const MIGRATIONS: readonly { name: string; sql: string }[] = [{ name: "0001-first", sql: FIRST }];
+export const MIGRATIONS: readonly { name: string; sql: string }[] = [
+  { name: "0001-first", sql: FIRST },
+  { name: "0002-folding", sql: FOLDING },
+];
 
 /** The schema version this program writes. */
 export const SCHEMA_VERSION = MIGRATIONS.length;

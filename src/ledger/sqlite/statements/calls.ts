@@ -21,6 +21,10 @@ export interface CallRow {
   tokens: TokenParts;
   /** What an expired call was counted with, while a settlement may still replace it. */
   counted: string | undefined;
+  /** The bound it was admitted with; `undefined`: refused, or no price is known. */
+  reservedNanoUsd: bigint | undefined;
+  /** How much its settlement was above what it held. */
+  overrunNanoUsd: bigint;
 }
 
 type Column = string | bigint | number | null;
@@ -51,6 +55,8 @@ const NAMES = [
   "output_tokens",
   "reasoning_output_tokens",
   "counted",
+  "reserved_nano_usd",
+  "overrun_nano_usd",
 ] as const;
 
 /** In the order of {@link NAMES}. */
@@ -80,6 +86,8 @@ function toColumns({ scopes, reported, tokens, ...row }: CallRow): Column[] {
     tokens.outputTokens,
     tokens.reasoningOutputTokens,
     row.counted ?? null,
+    row.reservedNanoUsd ?? null,
+    row.overrunNanoUsd,
   ];
 }
 
@@ -122,6 +130,8 @@ function fromRow(row: StoredRow): CallRow {
       reasoningOutputTokens: count("reasoning_output_tokens"),
     },
     counted: typeof row["counted"] === "string" ? row["counted"] : undefined,
+    reservedNanoUsd: typeof row["reserved_nano_usd"] === "bigint" ? row["reserved_nano_usd"] : undefined,
+    overrunNanoUsd: BigInt(row["overrun_nano_usd"] ?? 0),
   };
 }
 
@@ -141,6 +151,7 @@ export function prepareWriteCall(db: Database): (row: CallRow) => void {
       output_tokens = excluded.output_tokens,
       reasoning_output_tokens = excluded.reasoning_output_tokens,
       counted = excluded.counted,
+      overrun_nano_usd = excluded.overrun_nano_usd,
       check_sum = excluded.check_sum
   `);
   return (row) => {
@@ -155,6 +166,15 @@ export function prepareReadCall(db: Database): (callId: string) => CallRow | und
     const row = statement.get(callId);
     return row === undefined ? undefined : fromRow(row);
   };
+}
+
+/** True if a query asks for this row. */
+export function isAsked({ position, callId, scopes }: CallRow, query: CallsQuery): boolean {
+  return (
+    position < (query.before ?? Infinity) &&
+    (query.callId === undefined || query.callId === callId) &&
+    (query.session === undefined || query.session === scopes.session)
+  );
 }
 
 /** Calls that are over, newest first. */

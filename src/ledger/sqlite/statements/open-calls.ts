@@ -2,7 +2,7 @@
 import type { Database } from "better-sqlite3";
 import type { OpenCall } from "../../../core/decisions/operations.ts";
 import { openCallOf } from "../../../core/decisions/book.ts";
-import { toNanoUsd } from "../../../core/money/money.ts";
+import { toNanoUsd, type NanoUsd } from "../../../core/money/money.ts";
 import { reportedLabelsOf } from "../../call-record.ts";
 import { assertCheck, chargesFromText, chargesToText, checkSumOf } from "../rows.ts";
 import { prepareReadEntry } from "./entries.ts";
@@ -18,10 +18,13 @@ interface OpenCallRow {
   check_sum: bigint;
 }
 
-/** An open call, the number of the entry it began with, and the labels it is reported under; both are known once that is written. */
+/** An open call, with what is known once its first entry is written: that entry's number, its labels in reports, what it reserved. */
 export interface PlacedOpenCall {
   position: number;
   reported: ReturnType<typeof reportedLabelsOf> | undefined;
+  reservedNanoUsd: NanoUsd | undefined;
+  /** True if the file has a row of it. */
+  isStored: boolean;
   open: OpenCall;
 }
 
@@ -56,7 +59,13 @@ function prepareFromRow(db: Database): (row: OpenCallRow) => PlacedOpenCall {
       inputTokensBound: Number(row.input_tokens_bound),
       outputTokensBound: Number(row.output_tokens_bound),
     };
-    return { position: Number(row.position), reported: reportedLabelsOf(body.call), open };
+    return {
+      position: Number(row.position),
+      reported: reportedLabelsOf(body.call),
+      reservedNanoUsd: body.decision.usdBound,
+      isStored: true,
+      open,
+    };
   };
 }
 

@@ -5,8 +5,8 @@ import type { Database } from "better-sqlite3";
 const STEP_ENTRIES = 10_000n;
 const PART = 1_000_000_000n;
 
-/** Sums all charges by counter into `temp.sums`. */
-export function sumCharges(db: Database, onProgress: (share: number) => void): void {
+/** Sums the charges of all entries up to one by counter into `temp.sums`. */
+export function sumCharges(db: Database, lastSeq: bigint, onProgress: (share: number) => void): void {
   db.exec(`
     create temp table sums (
       scope_key text not null,
@@ -38,10 +38,10 @@ export function sumCharges(db: Database, onProgress: (share: number) => void): v
       reserved_high = reserved_high + excluded.reserved_high,
       reserved_low = reserved_low + excluded.reserved_low
   `);
-  const last = db.prepare<[], { seq: bigint | null }>("select max(seq) as seq from entries").get()?.seq ?? 0n;
-  for (let seq = 1n; seq <= last; seq += STEP_ENTRIES) {
-    add.run(seq, seq + STEP_ENTRIES);
-    onProgress(Number(seq) / Number(last));
+  for (let seq = 1n; seq <= lastSeq; seq += STEP_ENTRIES) {
+    const end = seq + STEP_ENTRIES;
+    add.run(seq, end > lastSeq ? lastSeq + 1n : end);
+    onProgress(Number(seq) / Number(lastSeq));
   }
 }
 
