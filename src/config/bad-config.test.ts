@@ -193,7 +193,11 @@ const CASES: readonly (readonly [name: string, marked: string, told: string])[] 
   ["a limit's own unknown zone", limit("per: all\nusd: 5\nevery: day\ntimezone: ▸Mars/Olympus"), "allowed: an IANA time zone"],
   ["cacheReads of money", limit("per: all\nusd: 5\n▸cacheReads: ignore"), "cacheReads on a limit of tokens or inputTokens"],
   ["an unknown cacheReads", limit("per: all\ntokens: 5\ncacheReads: ▸skip"), 'found "skip"; allowed: count, ignore'],
-  ["fit switched on", limit("per: all\nusd: 5\nfit: ▸on"), 'found "on"; allowed: off ("on" is not enforced yet'],
+  [
+    "fit on what max_tokens does not bound",
+    limit("per: all\ninputTokens: 5\n▸fit: off"),
+    'found "fit"; allowed: fit on a limit of usd',
+  ],
   ["unbounded without an amount", limit("per: all\nusd: 5\nunbounded: ▸{}"), "limits[0].unbounded.reserve: found nothing"],
   ["unbounded above the limit", limit("per: all\nusd: 5\nunbounded: { reserve: ▸5.01 }"), "at most what the limit stops at ($5)"],
   ["unbounded of nothing", limit("per: all\nusd: 5\nunbounded: { reserve: ▸0 }"), "allowed: more than 0"],

@@ -170,11 +170,13 @@ describe("a limit", () => {
     expect(readLimit("per: all\nusd: 10\nunbounded: { reserve: 2.00 }").unboundedReserveNanoUsd).toBe(2n * USD);
   });
 
-  test("leaves cache reads out where it says so, and takes `fit: off` for what holds anyway", () => {
-    const limit = readLimit("per: all\ninputTokens: 10\ncacheReads: ignore\nfit: off");
+  test("leaves cache reads out where it says so", () => {
+    expect(readLimit("per: all\ninputTokens: 10\ncacheReads: ignore").cacheReads).toBe("ignore");
+  });
 
-    expect(limit.cacheReads).toBe("ignore");
-    expect(limit).toEqual({ ...readLimit("per: all\ninputTokens: 10"), cacheReads: "ignore" });
+  test("makes calls smaller to fit unless it says `fit: off`", () => {
+    expect(readLimit("per: all\nusd: 10\nfit: off").fit).toBe("off");
+    expect(readLimit("per: all\nusd: 10\nfit: on")).toEqual(readLimit("per: all\nusd: 10"));
   });
 
   test("of calls in flight has no window", () => {

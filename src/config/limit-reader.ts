@@ -105,11 +105,13 @@ function readLimit(node: ConfigNode, defaults: LimitDefaults, problems: Problems
   const measured = readMeasure(fields, node.place, problems);
   const window = readWindow(fields, measured?.measure, defaults, problems);
   const isPlain = checkUnenforced(fields, problems);
+  const fit = readFit(fields, measured?.measure, problems);
   if (measured === undefined || window === undefined) return undefined;
   const thresholds = readAt(fields, measured, window, defaults, problems);
   const cacheReads = readCacheReads(fields, measured.measure, problems);
-  if (!name || !per || !where || !thresholds || !cacheReads || !isPlain) return undefined;
-  const limit: Limit = { name, per, where, ...measured, window, cacheReads, unboundedReserveNanoUsd: undefined, thresholds };
+  if (!name || !per || !where || !thresholds || !cacheReads || !isPlain || !fit) return undefined;
+  const plain: Limit = { name, per, where, ...measured, window, cacheReads, unboundedReserveNanoUsd: undefined, thresholds };
+  const limit: Limit = fit === "off" ? { ...plain, fit } : plain;
   const unbounded = fields.get("unbounded");
   const reserve = unbounded === undefined ? undefined : readUnbounded(unbounded, limit, problems);
   return { limit: { ...limit, unboundedReserveNanoUsd: reserve }, place: fields.get("name")?.value.place ?? node.place };
@@ -284,13 +286,20 @@ function readCacheReads(fields: LimitFields, measure: Measure, problems: Problem
   return problems.add(entry.keyPlace, quote("cacheReads"), "cacheReads on a limit of tokens or inputTokens");
 }
 
+function readFit(fields: LimitFields, measure: Measure | undefined, problems: Problems): "on" | "off" | undefined {
+  const entry = fields.get("fit");
+  if (entry === undefined) return "on";
+  if (measure === undefined || measure === "usd" || measure === "tokens" || measure === "outputTokens") {
+    return readChoice(entry.value, ["on", "off"], problems);
+  }
+  return problems.add(entry.keyPlace, quote("fit"), "fit on a limit of usd, tokens or outputTokens: it lowers max_tokens");
+}
+
 /** Settings of the language that nothing enforces yet. */
 function checkUnenforced(fields: LimitFields, problems: Problems): boolean {
   const noted = problems.problems.length;
   const tool = fields.get("tool");
   if (tool !== undefined) problems.add(tool.keyPlace, quote("tool"), refuseNotYet(["a limit without tool"], "tool"));
-  const fit = fields.get("fit")?.value;
-  if (fit !== undefined) readChoice(fit, ["off"], problems, ["on"]);
   return problems.problems.length === noted;
 }
 

@@ -123,7 +123,7 @@ test.each([
   limit("usd: 5, every: 60"),
   limit("usd: 5, every: month, monthDay: 29"),
   limit("usd: 5, every: week, weekStart: mon"),
-  limit("usd: 5, fit: on"),
+  limit("usd: 5, fit: always"),
   limit("usd: 5, unbounded: {}"),
   limit("usd: 5, where: {}"),
   limit("usd: 5, where: { modle: x }"),

@@ -128,7 +128,7 @@ function limitSchema(): JsonSchema {
     weekStart: { enum: [...WEEK_DAYS] },
     monthDay: wholeBetween({ min: 1n, max: MONTH_DAY_MAX }, "The day on which a month begins."),
     cacheReads: { enum: ["count", "ignore"] },
-    fit: { enum: ["off"] },
+    fit: { enum: ["on", "off"] },
     unbounded: { type: "object", properties: { reserve: USD }, required: ["reserve"], additionalProperties: false },
     at: ref("thresholds"),
   };

@@ -3,13 +3,15 @@
  * Invariant: a bound is proven or absent; nothing learned or guessed goes into it.
  */
 import type { Candidate } from "../core/decisions/call.ts";
-import { boundCost } from "../core/pricing/bound.ts";
+import { boundAt, boundLine } from "../core/pricing/bound.ts";
 import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import type { PriceRow } from "../core/pricing/price.ts";
 import type { Provider, RequestFacts } from "../providers/provider.ts";
 
 /** What a model without a published maximum may write at most: the largest maximum of any model in the price book (2026-11-22). */
 const OUTPUT_TOKENS_UNKNOWN_MAX = 128_000;
+/** Less than this, and what goes with it for thinking, is no useful answer: no call is made smaller (design §4). */
+const USEFUL_OUTPUT_TOKENS_MIN = 1_024;
 /** For comparing models only, never for a bound: how much of max_tokens a call is expected to use. */
 const EXPECTED_OUTPUT_TOKENS_MAX = 1_024;
 /** For comparing models only: bytes of text per token. */
@@ -23,6 +25,8 @@ export interface CandidateInput {
   downgrade: ReadonlyMap<string, string>;
   onUnpricedModel: "deny" | "dearest";
   atMs: number;
+  /** What the answers of this agent usually have at most; absent: not known. */
+  usualOutputTokens?: number;
 }
 
 /** The model asked for, then those to fall back to, in order. */
@@ -59,6 +63,9 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
   const inputTokensBound = inputBound(provider, facts, model, row);
   const maxTokens = model === facts.model ? facts.maxTokens : lowered(facts.maxTokens, row?.outputTokensMax);
   const outputTokensBound = maxTokens ?? row?.outputTokensMax ?? OUTPUT_TOKENS_UNKNOWN_MAX;
+  const line = row && boundLine(row, { ...waysOf(facts), inputTokens: inputTokensBound, outputTokens: outputTokensBound });
+  const unbounded = row?.isFree === true ? [] : unboundedParts(facts, row);
+  const leastMaxTokens = leastUsefulOutput(input);
   return {
     model,
     canonicalModel: known?.model ?? model,
@@ -66,14 +73,19 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
     maxTokens,
     inputTokensBound,
     outputTokensBound,
-    usdBound:
-      row === undefined
-        ? undefined
-        : boundCost(row, { ...waysOf(facts), inputTokens: inputTokensBound, outputTokens: outputTokensBound }),
-    unboundedParts: row?.isFree === true ? [] : unboundedParts(facts, row),
+    usdBound: line && boundAt(line, outputTokensBound),
+    unboundedParts: unbounded,
     tenCallsNanoUsd: row === undefined ? undefined : expectedTenCalls(facts, row, model !== facts.model),
     priceIds: row === undefined ? [] : [row.id],
+    // What max_tokens does not bound is not bounded by less of it either.
+    ...(unbounded.length > 0 || leastMaxTokens >= outputTokensBound ? {} : { fit: { leastMaxTokens, usd: line } }),
   };
+}
+
+/** The smallest max_tokens with which an answer is still of use: its thinking, and what this agent usually needs. */
+function leastUsefulOutput({ facts, usualOutputTokens = 0 }: CandidateInput): number {
+  const thinking = facts.thinking?.budgetTokens ?? 0;
+  return Math.max(thinking + USEFUL_OUTPUT_TOKENS_MIN, usualOutputTokens);
 }
 
 function waysOf(facts: RequestFacts) {

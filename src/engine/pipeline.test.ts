@@ -9,6 +9,8 @@ import { WAITERS_MAX } from "./waiting-line.ts";
 const ROOMY = "limits: [{ name: roomy, per: all, usd: 1000, every: day }]";
 /** The plain request holds about $0.0005: two of them fit, three do not. */
 const TWO_FIT = "limits: [{ name: tight, per: all, usd: 0.0012, every: day }]";
+/** No useful answer is short enough to fit: it is never made smaller. */
+const THINKS_MUCH = { type: "enabled", budget_tokens: 59_000 };
 const ONE_AT_A_TIME = "limits: [{ name: single, per: all, concurrency: 1 }]";
 
 async function admit(bench: EngineBench, call: Partial<IncomingCall> = {}): Promise<RunningCall> {
@@ -75,7 +77,7 @@ describe("a call", () => {
 
   test("that is too large for its limit is refused, recorded, and consumes nothing", async () => {
     const bench = await startEngine(TWO_FIT);
-    const opening = await bench.engine.open(bench.callOf({ maxTokens: 60_000 }));
+    const opening = await bench.engine.open(bench.callOf({ maxTokens: 60_000, more: { thinking: THINKS_MUCH } }));
 
     expect(codeOf(opening)).toBe("limit_too_small");
     expect(bench.flaky.memory.entries.map(({ kind }) => kind)).toEqual(["denied"]);
@@ -526,7 +528,7 @@ describe("with onLedgerUnavailable: allow", () => {
     const bench = await startEngine(TWO_FIT);
     bench.rules.onLedgerUnavailable = "allow";
     bench.flaky.failWith = () => "after";
-    const call = await admit(bench, { maxTokens: 60_000 } as Partial<IncomingCall>);
+    const call = await admit(bench, { maxTokens: 60_000, more: { thinking: THINKS_MUCH } } as Partial<IncomingCall>);
     bench.flaky.failWith = () => undefined;
     await complete(call);
 

@@ -7,6 +7,7 @@
 import type { CallFacts, Candidate } from "../core/decisions/call.ts";
 import type { ReserveOperation, ReserveResult } from "../core/decisions/operations.ts";
 import type { LimitView } from "../core/decisions/admit.ts";
+import type { Scopes } from "../core/limits/limit.ts";
 import type { ErrorCode, Refusal } from "../core/errors/codes.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider, RequestFacts } from "../providers/provider.ts";
@@ -22,6 +23,7 @@ import type { Rules } from "./rules.ts";
 import { createRunningCalls, type RunInput, type RunningCall } from "./running-call.ts";
 import { createSettler } from "./settler.ts";
 import { createSessionFinder } from "./sessions.ts";
+import { createUsualOutputs } from "./usual-outputs.ts";
 import { createWaitingLine, type Waiter } from "./waiting-line.ts";
 
 /** A call waits in line at most this long. */
@@ -104,6 +106,7 @@ export function createEngine(options: EngineOptions): Engine {
   const places = createPlaces();
   const sessions = createSessionFinder(options);
   const parents = createParentFinder(ledger);
+  const usualOutputs = createUsualOutputs();
   /** Calls whose reservations are known here: being reserved, or running. One name can be asked for by several at once. */
   const held = new Map<string, number>();
   const { ownerId } = options;
@@ -122,6 +125,7 @@ export function createEngine(options: EngineOptions): Engine {
     notifier,
     settler,
     freed: (counterIds) => line.freed(counterIds),
+    onAnswered: ({ scopes }, outputTokens) => usualOutputs.note(agentOf(scopes), outputTokens),
     onEnded: release,
   });
   const poll = createForeignPoll(options, line);
@@ -237,7 +241,8 @@ export function createEngine(options: EngineOptions): Engine {
     const atMs = clock.nowMs();
     const { incoming, facts, call, grantedStartsMs } = attempt;
     attempt.rules = options.rules();
-    const candidates = candidatesFor({ ...attempt.rules, provider: incoming.provider, facts, atMs });
+    const usualOutputTokens = usualOutputs.of(agentOf(call.scopes));
+    const candidates = candidatesFor({ ...attempt.rules, provider: incoming.provider, facts, atMs, usualOutputTokens });
     const heldBack = line.blockedBefore(attempt.waiter);
     const { deadlineAtMs } = incoming;
     const operation: ReserveOperation = {
@@ -400,6 +405,11 @@ export function createEngine(options: EngineOptions): Engine {
     },
     flush: (deadlineAtMs) => settler.flush(deadlineAtMs),
   };
+}
+
+/** Names an agent: the same name in another project is another agent. */
+function agentOf({ project, agent }: Scopes): string {
+  return JSON.stringify([project, agent]);
 }
 
 /** Why a call is refused, in plain figures. */

@@ -5,7 +5,7 @@
  * meanwhile; its reservation is only ever lowered.
  */
 import type { CallFacts, Candidate } from "../core/decisions/call.ts";
-import type { DecisionMark, ReserveOperation } from "../core/decisions/operations.ts";
+import type { CallResult, DecisionMark, ReserveOperation } from "../core/decisions/operations.ts";
 import { rateUsage } from "../core/pricing/rate.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
@@ -69,6 +69,8 @@ export function createRunningCalls(deps: {
   notifier: Notifier;
   settler: Settler;
   freed: (counterIds: readonly string[]) => void;
+  /** Told what the provider reported of an answer that came whole. */
+  onAnswered: (call: CallFacts, outputTokens: number) => void;
   /** Told once per call, when its ending was handed over. */
   onEnded: (callId: string) => void;
 }): RunningCalls {
@@ -103,7 +105,9 @@ export function createRunningCalls(deps: {
           const flags = unwritten === undefined ? [] : ["ledger_bypassed"];
           const endedAtMs = clock.nowMs();
           const facing = { book, onUnpricedModel, candidate, facts, provider, sentAtMs, endedAtMs, providerRequestId, flags };
-          settled = settler.end(endingOf(callId, end, facing), unwritten);
+          const ending = endingOf(callId, end, facing);
+          if (ending.kind === "settle" && isWhole(ending.result)) deps.onAnswered(call, ending.result.tokens.outputTokens);
+          settled = settler.end(ending, unwritten);
           count -= 1;
           deps.onEnded(callId);
         }
@@ -177,6 +181,10 @@ export function createRunningCalls(deps: {
       return count;
     },
   };
+}
+
+function isWhole({ isEstimated, stopReason }: CallResult): boolean {
+  return !isEstimated && stopReason !== undefined;
 }
 
 function decisionOf(

@@ -16,8 +16,11 @@ export function decideAgain({ status, decision, deniedWith }: CallRecord): Decid
   if (decision === undefined || decision.isForced === true) return { outcome: "not_stored" };
   const admission = admit({ ...decision.admit, heldBack: new Set(decision.admit.heldBack) });
   const isGraced = decision.marks.includes("graced");
+  const fitted = decision.marks.includes("fitted") ? { maxTokens: decision.outputTokensBound } : {};
   const before =
-    status === "denied" ? nameDenial(deniedWith?.code, deniedWith?.view?.limit) : isGraced ? "admitted by grace" : "admitted";
+    status === "denied"
+      ? nameDenial(deniedWith?.code, deniedWith?.view?.limit)
+      : nameAdmission({ outcome: "admitted", isGraced, ...fitted });
   const now = nameAdmission(admission);
   return before === now ? { outcome: "same", admission } : { outcome: "different", admission, before, now };
 }
@@ -25,7 +28,7 @@ export function decideAgain({ status, decision, deniedWith }: CallRecord): Decid
 function nameAdmission(admission: Admission): string {
   switch (admission.outcome) {
     case "admitted":
-      return admission.isGraced ? "admitted by grace" : "admitted";
+      return `admitted${admission.isGraced ? " by grace" : ""}${admission.maxTokens === undefined ? "" : ` with max_tokens ${admission.maxTokens}`}`;
     case "wait":
       return "told to wait";
     case "throttled":

@@ -2,7 +2,8 @@
  * Owns how one call is explained to a person: who, what, why it was decided so, and how its cost adds up.
  * Invariant: every figure is exact, so that each sum can be done by hand.
  */
-import type { LimitView } from "../../core/decisions/admit.ts";
+import { boundWith, leastBound, type LimitView } from "../../core/decisions/admit.ts";
+import type { StoredDecision } from "../../core/decisions/operations.ts";
 import type { CallRecord } from "../../ledger/ledger.ts";
 import { formatMeasured } from "../../core/limits/describe.ts";
 import { formatUsd } from "../../core/money/money.ts";
@@ -99,12 +100,18 @@ function decisionLines({ status, decision, deniedWith, facts }: CallRecord, agai
       : indented(`no cheaper model was taken: ${clean(decision.skippedReason)}`, screen)),
     ...(decision.admit.views.length === 0
       ? ["  no limit looks at it"]
-      : decision.admit.views.flatMap((view) => viewLines(view, place))),
+      : decision.admit.views.flatMap((view) => viewLines({ ...view, bound: askedOf(view, decision, status) }, place))),
     ...decision.admit.paces.flatMap(({ limit, intervalMs }) =>
       indented(`slowed by ${clean(limit)}: one start every ${lengthText(intervalMs)}`, screen),
     ),
     ...againLines(again, screen),
   ];
+}
+
+/** What the call asked of a limit at last: made smaller, if it was; refused, the least it would have been given. */
+function askedOf(view: LimitView, { admit: { fit }, marks, outputTokensBound }: StoredDecision, status: CallRecord["status"]) {
+  if (status === "denied") return leastBound(view, fit);
+  return boundWith(view, fit, marks.includes("fitted") ? outputTokensBound : undefined);
 }
 
 /** A limit's sum, written out: what was there, what was asked, and where it had to stay. */

@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { admit, type AdmitInput, type LimitView, type Pace } from "./admit.ts";
+import { ZERO_USD } from "../money/money.ts";
+import { admit, type AdmitInput, type FitInput, type LimitView, type Pace } from "./admit.ts";
 
 const NOW_MS = 1_000_000;
 
@@ -121,6 +122,119 @@ describe("grace", () => {
     expect(decide([{ spent: 95n, graceCeiling: 105n }])).toEqual({ outcome: "admitted", isGraced: true });
     expect(decide([{ spent: 96n, graceCeiling: 105n }]).outcome).toBe("denied");
     expect(decide([{ spent: 90n, graceCeiling: 105n }])).toEqual({ outcome: "admitted", isGraced: false });
+  });
+});
+
+describe("fit", () => {
+  /** One nano-dollar and one token for each token of output, on top of ten of input. */
+  const line = { fixed: 10n * 10n ** 14n, perOutputToken: 10n ** 14n, searches: ZERO_USD };
+  const fit: FitInput = { askedMaxTokens: 50, leastMaxTokens: 20, inputTokensBound: 10, usd: line };
+  const bound = 60n;
+
+  test.each([
+    ["what fits as it is, as it was asked", { spent: 40n }, { outcome: "admitted", isGraced: false }],
+    ["one less where one is missing", { spent: 41n }, { outcome: "admitted", isGraced: false, maxTokens: 49 }],
+    ["its smallest useful form", { spent: 70n }, { outcome: "admitted", isGraced: false, maxTokens: 20 }],
+    [
+      "more than is there at once, but never more than ever",
+      { bound: 160n },
+      { outcome: "admitted", isGraced: false, maxTokens: 90 },
+    ],
+    ["as much as calls in flight leave", { spent: 41n, reserved: 9n }, { outcome: "admitted", isGraced: false, maxTokens: 40 }],
+  ] as const)("admits %s", (_what, view, expected) => {
+    const asked = Number(("bound" in view ? view.bound : bound) - 10n);
+
+    expect(decide([{ bound, ...view }], { fit: { ...fit, askedMaxTokens: asked } })).toEqual(expected);
+  });
+
+  test.each([
+    ["room that calls in flight hold, where it fits whole without them", { spent: 40n, reserved: 1n }],
+    ["room for its smallest useful form", { spent: 41n, reserved: 30n }],
+  ])("waits for %s", (_what, view) => {
+    expect(decide([{ bound, ...view }], { fit }).outcome).toBe("wait");
+  });
+
+  test("refuses only what would not fit in its smallest useful form with nothing in flight", () => {
+    expect(decide([{ bound, spent: 71n }], { fit })).toMatchObject({ outcome: "denied", by: { code: "limit_reached" } });
+    expect(decide([{ bound, ceiling: 29n }], { fit })).toMatchObject({ outcome: "denied", by: { code: "limit_too_small" } });
+  });
+
+  test("a limit with `fit: off` takes the call as it was asked, or not at all", () => {
+    expect(decide([{ bound, spent: 41n, fit: "off" }], { fit })).toMatchObject({ outcome: "denied" });
+    expect(
+      decide(
+        [
+          { bound, spent: 41n },
+          { bound, spent: 40n, fit: "off" },
+        ],
+        { fit },
+      ),
+    ).toMatchObject({ maxTokens: 49 });
+  });
+
+  test("fits the tightest of several limits, of money and of tokens", () => {
+    const money = { bound, spent: 45n };
+    const tokens = { bound, spent: 50n, measure: "tokens" as const };
+    const output = { bound: 50n, ceiling: 38n, measure: "outputTokens" as const };
+
+    expect(decide([money, tokens, output], { fit })).toMatchObject({ maxTokens: 38 });
+    expect(decide([money, tokens], { fit })).toMatchObject({ maxTokens: 40 });
+    expect(decide([money], { fit })).toMatchObject({ maxTokens: 45 });
+  });
+
+  test("does not pass an earlier call that waits on the same counter", () => {
+    expect(decide([{ bound, spent: 41n, counterId: "a" }], { fit, heldBack: new Set(["a"]) })).toMatchObject({ outcome: "wait" });
+  });
+
+  test("whatever the figures: the most that all limits afford, found by trying each size", () => {
+    const amount = fc.bigInt({ min: 0n, max: 100n });
+    const view = fc.record({
+      spent: amount,
+      reserved: amount,
+      ceiling: amount,
+      measure: fc.constantFrom("usd" as const, "tokens" as const, "outputTokens" as const),
+      fit: fc.constantFrom(undefined, undefined, "off" as const),
+    });
+    const tally: Record<string, number> = {};
+
+    fc.assert(
+      fc.property(fc.array(view, { minLength: 1, maxLength: 3 }), (some) => {
+        const boundOf = (measure: string, tokens: number) => BigInt(measure === "outputTokens" ? tokens : tokens + 10);
+        const views = some.map(({ fit: off, ...one }, index) => ({
+          ...one,
+          ...(off === undefined ? {} : { fit: off }),
+          counterId: `c${index}`,
+          bound: boundOf(one.measure, 50),
+        }));
+        const fits = (tokens: number, holds: (one: { reserved: bigint }) => bigint, isOffWhole: boolean): boolean =>
+          views.every((one) => {
+            const size = one.fit === "off" && isOffWhole ? 50 : tokens;
+            return one.spent + holds(one) + boundOf(one.measure, size) <= one.ceiling;
+          });
+        const none = (): bigint => 0n;
+        const all = ({ reserved }: { reserved: bigint }): bigint => reserved;
+        const sizes = Array.from({ length: 31 }, (_none, index) => 50 - index);
+        const now = sizes.find((tokens) => fits(tokens, all, false));
+        const expected = !fits(20, none, true)
+          ? "denied"
+          : fits(50, none, true)
+            ? fits(50, all, true)
+              ? "50"
+              : "wait"
+            : now === undefined
+              ? "wait"
+              : String(now);
+
+        const admission = decide(views, { fit });
+        const found = admission.outcome === "admitted" ? String(admission.maxTokens ?? 50) : admission.outcome;
+        tally[expected] = (tally[expected] ?? 0) + 1;
+
+        expect(found).toBe(expected);
+      }),
+      { numRuns: 2_000 },
+    );
+    // No run in which nothing was made smaller, or nothing waited, proves anything.
+    expect(Object.keys(tally).length).toBeGreaterThan(10);
   });
 });
 

@@ -6,6 +6,7 @@
  */
 import type { ErrorCode } from "../errors/codes.ts";
 import type { Measure } from "../limits/limit.ts";
+import { boundAt, outputWithin, type BoundLine } from "../pricing/bound.ts";
 
 /** Clears within this: the call waits in line instead of being refused. */
 export const WAIT_MS_MAX = 10_000;
@@ -32,8 +33,19 @@ export interface LimitView {
   bound: bigint | undefined;
   /** End of the window; `Infinity`: none. */
   windowEndMs: number;
-  /** When spent alone would leave room for the bound; `Infinity`: never. */
+  /** When spent alone would leave room for the bound, or for the least bound of a call that may be made smaller; `Infinity`: never. */
   clearsAtMs: number;
+  /** `off`: the call is not made smaller for this limit. */
+  fit?: "off";
+}
+
+/** How the bounds of the call follow its max_tokens. */
+export interface FitInput {
+  askedMaxTokens: number;
+  /** The smallest with which its answer is still of use; below what was asked. */
+  leastMaxTokens: number;
+  inputTokensBound: number;
+  usd: BoundLine | undefined;
 }
 
 /** A pace that a threshold asks for, and when its next call may start. */
@@ -59,28 +71,32 @@ export interface AdmitInput {
   nowMs: number;
   /** The caller waits no longer than this; absent: it named none. */
   deadlineAtMs?: number;
+  /** Absent: the call cannot be made smaller. */
+  fit?: FitInput;
 }
 
 /** The limit a refusal names. */
 export interface RefusedBy {
   code: ErrorCode;
+  /** With the least that the limit would have to have room for as its bound. */
   view: LimitView | undefined;
   /** When it clears; `Infinity`: never by itself. */
   clearsAtMs: number;
 }
 
 export type Admission =
-  | { outcome: "admitted"; isGraced: boolean }
+  | { outcome: "admitted"; isGraced: boolean; /** Made smaller to fit; absent: as it was asked. */ maxTokens?: number }
   | { outcome: "wait"; blockedOn: readonly string[]; /** Look again at this instant even if nothing is freed. */ untilMs: number }
   | { outcome: "throttled"; startAtMs: number }
   | { outcome: "denied"; by: RefusedBy };
 
-/** Decides. Steps 1, 2, 3 and 5 of admission, then the pace. */
+/** Decides: the steps of admission, then the pace. */
 export function admit(input: AdmitInput): Admission {
   const denied = findRefusal(input);
   if (denied !== undefined) return { outcome: "denied", by: denied };
 
-  const waiting = findWait(input);
+  const maxTokens = fittedMaxTokens(input);
+  const waiting = findWait(input, maxTokens);
   if (waiting !== undefined) return waiting;
 
   const startAtMs = nextStart(input);
@@ -91,7 +107,63 @@ export function admit(input: AdmitInput): Admission {
     return { outcome: "denied", by: { code: "rate_limited", view: viewOfPace(input), clearsAtMs } };
   }
   if (startAtMs > input.nowMs) return { outcome: "throttled", startAtMs };
-  return { outcome: "admitted", isGraced: input.views.some(isGraceUsed) };
+  const isGraced = input.views.some((view) => isGraceUsed(view, boundWith(view, input.fit, maxTokens)));
+  return { outcome: "admitted", isGraced, ...(maxTokens === undefined ? {} : { maxTokens }) };
+}
+
+/**
+ * The max_tokens to run with, or `undefined`: as asked. A call is made smaller only where it would not fit even with nothing in flight;
+ * what calls in flight hold is waited for, unless its smallest useful form fits beside them.
+ */
+function fittedMaxTokens(input: AdmitInput): number | undefined {
+  const { fit, views } = input;
+  if (fit === undefined) return undefined;
+  const isFitting = (view: LimitView): boolean =>
+    view.ceiling === undefined || view.bound === undefined || view.spent + view.bound <= ceilingFor(view);
+  if (views.every((view) => view.fit === "off" || isFree(view) || isFitting(view))) return undefined;
+  const affordable = views.map((view) => affordableMaxTokens(view, fit));
+  return Math.max(fit.leastMaxTokens, Math.min(fit.askedMaxTokens, ...affordable));
+}
+
+/** The most that fits now, with all calls in flight; for limits that the size of the output does not matter to, what was asked. */
+function affordableMaxTokens(view: LimitView, fit: FitInput): number {
+  const { askedMaxTokens, inputTokensBound, usd } = fit;
+  if (view.ceiling === undefined || view.fit === "off" || isFree(view)) return askedMaxTokens;
+  const left = ceilingFor(view) - view.spent - view.reserved;
+  switch (view.measure) {
+    case "usd":
+      return usd === undefined ? askedMaxTokens : outputWithin(usd, left, askedMaxTokens);
+    case "tokens":
+      return Number(left) - inputTokensBound;
+    case "outputTokens":
+      return Number(left);
+    default:
+      return askedMaxTokens;
+  }
+}
+
+/** What the call takes of a limit with this max_tokens; `undefined`: as it was asked. */
+export function boundWith(
+  { bound, measure }: Pick<LimitView, "bound" | "measure">,
+  fit: FitInput | undefined,
+  maxTokens: number | undefined,
+): bigint | undefined {
+  if (fit === undefined || maxTokens === undefined || bound === undefined) return bound;
+  switch (measure) {
+    case "usd":
+      return fit.usd === undefined ? bound : boundAt(fit.usd, maxTokens);
+    case "tokens":
+      return BigInt(fit.inputTokensBound + maxTokens);
+    case "outputTokens":
+      return BigInt(maxTokens);
+    default:
+      return bound;
+  }
+}
+
+/** The least that a limit must have room for: below it, the call is refused. */
+export function leastBound(view: Pick<LimitView, "bound" | "measure" | "fit">, fit: FitInput | undefined): bigint | undefined {
+  return view.fit === "off" ? view.bound : boundWith(view, fit, fit?.leastMaxTokens);
 }
 
 function findRefusal(input: AdmitInput): RefusedBy | undefined {
@@ -113,38 +185,35 @@ function isFree({ measure, bound }: LimitView): boolean {
   return measure === "usd" && bound === 0n;
 }
 
-function refusalBy(view: LimitView, { isPriceKnown, nowMs }: AdmitInput): RefusedBy | undefined {
+function refusalBy(view: LimitView, { isPriceKnown, nowMs, fit }: AdmitInput): RefusedBy | undefined {
   if (view.ceiling === undefined || isFree(view)) return undefined;
-  if (view.bound === undefined) {
+  const least = leastBound(view, fit);
+  if (least === undefined) {
     return { code: isPriceKnown ? "unbounded_cost" : "unpriced_model", view, clearsAtMs: Infinity };
   }
   // Concurrency is never spent: its answer is to wait, unless no call at all may run.
   const ceiling = ceilingFor(view);
-  if (view.bound > ceiling) return { code: "limit_too_small", view, clearsAtMs: Infinity };
-  if (view.spent + view.bound <= ceiling) return undefined;
+  const asked = { ...view, bound: least };
+  if (least > ceiling) return { code: "limit_too_small", view: asked, clearsAtMs: Infinity };
+  if (view.spent + least <= ceiling) return undefined;
   const waitMs = view.clearsAtMs - nowMs;
   if (waitMs <= WAIT_MS_MAX) return undefined;
-  return { code: waitMs <= RETRY_MS_MAX ? "rate_limited" : "limit_reached", view, clearsAtMs: view.clearsAtMs };
+  return { code: waitMs <= RETRY_MS_MAX ? "rate_limited" : "limit_reached", view: asked, clearsAtMs: view.clearsAtMs };
 }
 
-function findWait({ views, heldBack, nowMs }: AdmitInput): Admission | undefined {
+function findWait({ views, heldBack, nowMs, fit }: AdmitInput, maxTokens: number | undefined): Admission | undefined {
+  const isBlocking = (view: LimitView): boolean =>
+    view.ceiling !== undefined && view.spent + view.reserved + (boundWith(view, fit, maxTokens) ?? 0n) > ceilingFor(view);
   const blocking = views.filter((view) => !isFree(view) && (isBlocking(view) || heldBack.has(view.counterId)));
   if (blocking.length === 0) return undefined;
-  const untilMs = Math.min(Infinity, ...blocking.map((view) => looksAgainAtMs(view)).filter((atMs) => atMs > nowMs));
+  const untilMs = Math.min(Infinity, ...blocking.map((view) => looksAgainAtMs(view, fit)).filter((atMs) => atMs > nowMs));
   return { outcome: "wait", blockedOn: blocking.map(({ counterId }) => counterId), untilMs };
 }
 
 /** When time alone changes what blocks: spent clears, or the window that the reservations lie in is over. */
-function looksAgainAtMs(view: LimitView): number {
-  return isSpent(view) ? view.clearsAtMs : view.windowEndMs;
-}
-
-function isBlocking(view: LimitView): boolean {
-  return view.ceiling !== undefined && view.spent + view.reserved + (view.bound ?? 0n) > ceilingFor(view);
-}
-
-function isSpent(view: LimitView): boolean {
-  return view.spent + (view.bound ?? 0n) > ceilingFor(view);
+function looksAgainAtMs(view: LimitView, fit: FitInput | undefined): number {
+  const isSpent = view.spent + (leastBound(view, fit) ?? 0n) > ceilingFor(view);
+  return isSpent ? view.clearsAtMs : view.windowEndMs;
 }
 
 function ceilingFor(view: LimitView): bigint {
@@ -152,8 +221,8 @@ function ceilingFor(view: LimitView): bigint {
 }
 
 /** True if the call is admitted only because `grace` lets its session finish. */
-export function isGraceUsed(view: LimitView): boolean {
-  const { graceCeiling, ceiling, spent, reserved, bound } = view;
+export function isGraceUsed(view: LimitView, bound: bigint | undefined): boolean {
+  const { graceCeiling, ceiling, spent, reserved } = view;
   if (isFree(view)) return false;
   return graceCeiling !== undefined && ceiling !== undefined && (spent >= ceiling || spent + reserved + (bound ?? 0n) > ceiling);
 }

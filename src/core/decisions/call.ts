@@ -3,6 +3,7 @@
  * Does not own how bounds are found (engine/, providers/, core/pricing).
  */
 import type { NanoUsd } from "../money/money.ts";
+import { boundAt, type BoundLine } from "../pricing/bound.ts";
 import type { Limit, Measure, Scopes } from "../limits/limit.ts";
 
 /** One model that a call could run on, and the most it could cost there. The first candidate is the model asked for. */
@@ -24,6 +25,22 @@ export interface Candidate {
   /** What ten more calls like this are expected to cost, a cache rewrite included; `undefined`: unknown. */
   tenCallsNanoUsd: bigint | undefined;
   priceIds: readonly string[];
+  /** How its bound follows max_tokens; absent: it cannot be made smaller, or has parts that max_tokens does not bound. */
+  fit?: Fit;
+}
+
+/** A call that may run with less output than it asked for. */
+export interface Fit {
+  /** The smallest max_tokens with which its answer is still of use; below what was asked. */
+  leastMaxTokens: number;
+  /** Its bound in money; `undefined`: no price is known. */
+  usd: BoundLine | undefined;
+}
+
+/** The candidate with fewer tokens of output. */
+export function withMaxTokens(candidate: Candidate, maxTokens: number): Candidate {
+  const usdBound = candidate.fit?.usd === undefined ? candidate.usdBound : boundAt(candidate.fit.usd, maxTokens);
+  return { ...candidate, maxTokens, outputTokensBound: maxTokens, usdBound };
 }
 
 /** What is known of a call before it is decided. */

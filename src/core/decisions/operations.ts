@@ -125,7 +125,7 @@ export type ReserveResult =
   | { kind: "reserve"; outcome: "duplicate" };
 
 /** What was done to a call besides letting it through. */
-export type DecisionMark = "downgraded" | "downgrade_skipped" | "throttled" | "graced";
+export type DecisionMark = "downgraded" | "downgrade_skipped" | "throttled" | "graced" | "fitted";
 
 export interface RenewResult {
   kind: "renew";

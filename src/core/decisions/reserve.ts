@@ -7,8 +7,18 @@
 import { collectRefusalAlert, type Alert } from "./alerts.ts";
 import { toNanoUsd } from "../money/money.ts";
 import type { Limit } from "../limits/limit.ts";
-import { admit, isGraceUsed, type AdmitInput, type Admission, type LimitView, type Pace } from "./admit.ts";
-import { boundIn, type Candidate } from "./call.ts";
+import {
+  admit,
+  boundWith,
+  isGraceUsed,
+  leastBound,
+  type AdmitInput,
+  type Admission,
+  type FitInput,
+  type LimitView,
+  type Pace,
+} from "./admit.ts";
+import { boundIn, withMaxTokens, type Candidate } from "./call.ts";
 import {
   chargeCounter,
   clearsAtMs,
@@ -41,9 +51,11 @@ export function reserve(book: Book, operation: ReserveOperation): ReserveResult 
     : chooseModel({ call, candidates, session, isDue: isDowngradeDue(book, operation, asked) });
   const chosen = choice.kind === "downgraded" ? choice.candidate : asked;
   const counters = countersOf(book.limits, call.scopes, chosen.canonicalModel);
-  const candidate = withReserve(chosen, counters);
-  const input = admitInput(book, operation, candidate, counters, session);
+  const whole = withReserve(chosen, counters);
+  const input = admitInput(book, operation, whole, counters, session);
   const admission: Admission = isForced ? { outcome: "admitted", isGraced: false } : admit(input);
+  const fitted = admission.outcome === "admitted" ? admission.maxTokens : undefined;
+  const candidate = fitted === undefined ? whole : withMaxTokens(whole, fitted);
   rememberChoice(book, { sessionKey, session, choice, asked, admission });
   return concludeReserve({ book, operation, choice, candidate, counters, input, admission, sessionKey, session });
 }
@@ -78,15 +90,22 @@ function admitInput(
   counters: readonly CallCounter[],
   session: SessionState,
 ): AdmitInput {
+  const fit = fitOf(candidate);
   return {
-    views: counters.map((counter) => viewOf(book, operation, candidate, counter, session)),
+    views: counters.map((counter) => viewOf(book, operation, candidate, counter, session, fit)),
     paces: distinctPaces(counters.flatMap((counter) => pacesOf(book, operation, counter))),
     heldBack: new Set(operation.heldBack),
     ...(operation.deadlineAtMs === undefined ? {} : { deadlineAtMs: operation.deadlineAtMs }),
     isPriceKnown: candidate.usdBound !== undefined,
     unboundedParts: candidate.unboundedParts,
     nowMs: operation.atMs,
+    ...(fit === undefined ? {} : { fit }),
   };
+}
+
+function fitOf({ fit, inputTokensBound, outputTokensBound }: Candidate): FitInput | undefined {
+  if (fit === undefined) return undefined;
+  return { askedMaxTokens: outputTokensBound, leastMaxTokens: fit.leastMaxTokens, inputTokensBound, usd: fit.usd };
 }
 
 function viewOf(
@@ -95,6 +114,7 @@ function viewOf(
   candidate: Candidate,
   { compiled, scope, scopeKey }: CallCounter,
   session: SessionState,
+  fit: FitInput | undefined,
 ): LimitView {
   const { limit, ceiling, what } = compiled;
   const state = stateAt(book, scopeKey, atMs);
@@ -114,9 +134,11 @@ function viewOf(
     bound,
     windowEndMs: windowOf(limit, atMs).endMs,
     clearsAtMs: atMs,
+    ...(limit.fit === undefined ? {} : { fit: limit.fit }),
   };
-  if (ceiling !== undefined && bound !== undefined && spent + bound > (view.graceCeiling ?? ceiling)) {
-    view.clearsAtMs = clearsAtMs(state, compiled, atMs, ceiling - bound);
+  const least = leastBound(view, fit);
+  if (ceiling !== undefined && least !== undefined && spent + least > (view.graceCeiling ?? ceiling)) {
+    view.clearsAtMs = clearsAtMs(state, compiled, atMs, ceiling - least);
   }
   return view;
 }
@@ -202,7 +224,9 @@ function concludeReserve(context: ReserveContext): ReserveResult {
   switch (admission.outcome) {
     case "wait": {
       const view = input.views.find(({ counterId }) => counterId === admission.blockedOn[0]);
-      return { kind: "reserve", outcome: "wait", blockedOn: admission.blockedOn, view, untilMs: admission.untilMs };
+      // What it waits for is room for its smallest form.
+      const least = view && { ...view, bound: leastBound(view, input.fit) };
+      return { kind: "reserve", outcome: "wait", blockedOn: admission.blockedOn, view: least, untilMs: admission.untilMs };
     }
     case "throttled":
       return { kind: "reserve", ...admission, grantedStartsMs: takeStarts(context, admission.startAtMs) };
@@ -221,7 +245,7 @@ function concludeReserve(context: ReserveContext): ReserveResult {
       return { kind: "reserve", outcome: "denied", code, view, clearsAtMs, unboundedParts, model, alerts };
     }
     case "admitted":
-      return concludeAdmitted(context, admission.isGraced);
+      return concludeAdmitted(context, admission);
   }
 }
 
@@ -231,7 +255,8 @@ function notBeforeKeyOf(paceKey: string): string {
 
 /** A limit that stops calls is told once, also where what is left of it is too little for any of them. */
 function alertsOfRefusal({ book, operation, counters, input }: ReserveContext, view: LimitView | undefined): Alert[] {
-  const counter = view === undefined ? undefined : counters[input.views.indexOf(view)];
+  const index = input.views.findIndex(({ limit, counterId }) => limit === view?.limit && counterId === view.counterId);
+  const counter = counters[index];
   if (counter === undefined) return [];
   const { atMs, call } = operation;
   const alert = collectRefusalAlert(stateAt(book, counter.scopeKey, atMs), counter, atMs);
@@ -257,12 +282,18 @@ function takeStarts({ book, counters, input, operation }: ReserveContext, startA
   return granted;
 }
 
-function concludeAdmitted(context: ReserveContext, isGraced: boolean): ReserveResult {
+function concludeAdmitted(
+  context: ReserveContext,
+  { isGraced, maxTokens }: Extract<Admission, { outcome: "admitted" }>,
+): ReserveResult {
   const { book, operation, choice, candidate, counters, input } = context;
   const { call, atMs } = operation;
   takeStarts(context, atMs);
-  if (isGraced) countGrace(context);
-  const marks = marksOf(choice, operation, isGraced);
+  if (isGraced) countGrace(context, maxTokens);
+  const marks: DecisionMark[] = [
+    ...marksOf(choice, operation, isGraced),
+    ...(maxTokens === undefined ? [] : ["fitted" as const]),
+  ];
   const charges = reservationCharges(counters, candidate, atMs);
   for (const charge of charges) chargeBook(book, charge, counters, atMs);
   const { inputTokensBound, outputTokensBound, usdBound, canonicalModel } = candidate;
@@ -291,12 +322,14 @@ function concludeAdmitted(context: ReserveContext, isGraced: boolean): ReserveRe
   return { kind: "reserve", outcome: "reserved", candidate, marks, skippedReason, alerts, counterIds };
 }
 
-function countGrace({ book, counters, input, session, sessionKey, operation }: ReserveContext): void {
+function countGrace(context: ReserveContext, maxTokens: number | undefined): void {
+  const { book, counters, input, session, sessionKey, operation } = context;
   // A session that counts for its parents meets one limit several times; the call is still one.
   const keys = new Set<string>();
   input.views.forEach((view, index) => {
     const counter = counters[index];
-    if (counter !== undefined && isGraceUsed(view)) keys.add(graceKeyOf(counter.compiled.limit, operation.atMs));
+    if (counter !== undefined && isGraceUsed(view, boundWith(view, input.fit, maxTokens)))
+      keys.add(graceKeyOf(counter.compiled.limit, operation.atMs));
   });
   for (const key of keys) session.graceCalls.set(key, (session.graceCalls.get(key) ?? 0) + 1);
   keepSession(book, sessionKey, session);
@@ -312,12 +345,15 @@ function marksOf(choice: ModelChoice, operation: ReserveOperation, isGraced: boo
 }
 
 function storedDecision(context: ReserveContext, marks: readonly DecisionMark[]): StoredDecision {
-  const { book, operation, candidate, choice, input } = context;
+  const { book, operation, candidate, choice, admission } = context;
+  const { fit, ...input } = context.input;
+  // A call that was admitted as it was asked is admitted again without it.
+  const isAsAsked = admission.outcome === "admitted" && admission.maxTokens === undefined;
   const { model, maxTokens, usdBound, inputTokensBound, outputTokensBound, priceIds } = candidate;
   return {
     limitsVersion: book.limits.version,
     ...(operation.isForced === true ? { isForced: true } : {}),
-    admit: { ...input, heldBack: [...input.heldBack] },
+    admit: { ...input, heldBack: [...input.heldBack], ...(fit === undefined || isAsAsked ? {} : { fit }) },
     marks,
     skippedReason: choice.kind === "skipped" ? choice.reason : undefined,
     requestedModel: operation.call.requestedModel,

@@ -101,6 +101,10 @@ test.each<[string, Limit]>([
     "a: all calls together may spend $50.00 in total (never starts anew); stopped at $50.00; a call without a provable bound sets $2.00 aside.",
     limit({ unboundedReserveNanoUsd: 2n * USD }),
   ],
+  [
+    "a: all calls together may spend $50.00 in total (never starts anew); stopped at $50.00; calls are not made smaller to fit.",
+    limit({ fit: "off" }),
+  ],
 ])("says: %s", (sentence, described) => {
   expect(describeLimit(described, { nowMs: NOW_MS })).toBe(sentence);
 });

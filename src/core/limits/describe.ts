@@ -29,7 +29,8 @@ export function describeLimit(limit: Limit, options: { nowMs: number }): string 
   const rule = `${describePer(limit.per)}${describeWhere(limit.where)} ${describeAmount(limit)}${window}`;
   const reserve = limit.unboundedReserveNanoUsd;
   const unbounded = reserve === undefined ? [] : [`a call without a provable bound sets ${formatMeasured("usd", reserve)} aside`];
-  return `${limit.name}: ${[rule, describeThresholds(limit), ...unbounded].join("; ")}.`;
+  const fit = limit.fit === "off" ? ["calls are not made smaller to fit"] : [];
+  return `${limit.name}: ${[rule, describeThresholds(limit), ...fit, ...unbounded].join("; ")}.`;
 }
 
 /** An amount of a measure for a person's eyes: `$2.50`, `400,000`. Exact: no digit is dropped. */

@@ -56,6 +56,8 @@ export interface Limit {
   cacheReads: "count" | "ignore";
   /** What to reserve for a call whose cost has no proven bound, in nano-dollars; absent: such a call is refused. */
   unboundedReserveNanoUsd: bigint | undefined;
+  /** `off`: a call is never made smaller (max_tokens) because this limit has less left than it asks for. */
+  fit?: "off";
   /** In rising order of amount; two shares of a small amount may round to the same. */
   thresholds: readonly Threshold[];
 }

@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { formatUsd } from "../money/money.ts";
 import { NO_TOKENS, type Sampling, type Usage } from "../usage/usage.ts";
-import { boundCost, type BoundCostInput } from "./bound.ts";
+import { boundAt, boundCost, boundLine, outputWithin, type BoundCostInput } from "./bound.ts";
 import { readShippedRows } from "../../../test/figures/shipped-prices.ts";
 import { buildPriceBook, dearestRow } from "./price-book.ts";
 import type { PriceRow } from "./price.ts";
@@ -131,5 +131,25 @@ describe("every row of the price book", () => {
     );
     // A run in which nothing had a price would prove nothing.
     expect(priced).toBe(150);
+  });
+
+  test.each(all.map((row) => [row.id, row] as const))("affords exactly so much output, and no token more: %s", (_, row) => {
+    const share = fc.bigInt({ min: 0n, max: 11_000n });
+    let cut = 0;
+    fc.assert(
+      fc.property(inputFor(row), share, (input, shareBps) => {
+        const line = boundLine(row, input);
+        if (line === undefined) return false;
+        const nanoUsd = (boundAt(line, input.outputTokens) * shareBps) / 10_000n;
+        const boundWith = (outputTokens: number) => boundCost(row, { ...input, outputTokens }) ?? -1n;
+        const most = outputWithin(line, nanoUsd, input.outputTokens);
+        if (most < 0) return boundAt(line, 0) > nanoUsd;
+        if (most < input.outputTokens) cut += 1;
+        return boundWith(most) <= nanoUsd && (most === input.outputTokens || boundWith(most + 1) > nanoUsd);
+      }),
+      { numRuns: 150 },
+    );
+    // Embeddings have no output: there is nothing to make less of.
+    expect(cut > 0).toBe((row.nanoUsdPerMTok.output ?? 0n) > 0n);
   });
 });

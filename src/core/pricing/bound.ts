@@ -22,24 +22,61 @@ export interface BoundCostInput {
 }
 
 /**
+ * The bound of a call by its output: rounded up once, `(fixed + output tokens × perOutputToken) / {@link LINE_DIVISOR}`, plus what its
+ * searches cost. Exact, so that it can be turned round: how much output an amount of money affords.
+ */
+export interface BoundLine {
+  fixed: bigint;
+  perOutputToken: bigint;
+  searches: NanoUsd;
+}
+
+/** Nano-dollars per million tokens, times two factors in basis points. */
+const LINE_DIVISOR = 1_000_000n * BigInt(ONCE_BPS) ** 2n;
+
+/**
  * The most a call can cost, in nano-dollars, rounded up.
  *
  * @returns `undefined` if a price that may be needed is unknown: such a call has no bound.
  */
 export function boundCost(row: PriceRow, input: BoundCostInput): NanoUsd | undefined {
-  if (row.isFree) return ZERO_USD;
+  const line = boundLine(row, input);
+  return line && boundAt(line, input.outputTokens);
+}
+
+/** The same for any output up to `input.outputTokens`. */
+export function boundLine(row: PriceRow, input: BoundCostInput): BoundLine | undefined {
+  if (row.isFree) return { fixed: 0n, perOutputToken: 0n, searches: ZERO_USD };
   const speedBps = input.speed === "fast" ? row.fastBps : ONCE_BPS;
   const geoBps = input.isUsOnly === false ? ONCE_BPS : (row.usOnlyBps ?? (input.isUsOnly === true ? undefined : ONCE_BPS));
-  const searches = input.webSearches === 0 ? ZERO_USD : row.nanoUsdPerWebSearch;
+  const nanoUsdPerSearch = input.webSearches === 0 ? ZERO_USD : row.nanoUsdPerWebSearch;
   const inputPrice = input.inputTokens === 0 ? ZERO_USD : dearestInput(row, input);
   const outputPrice = input.outputTokens === 0 ? ZERO_USD : dearestOutput(row, input);
-  if (speedBps === undefined || geoBps === undefined || searches === undefined) return undefined;
+  if (speedBps === undefined || geoBps === undefined || nanoUsdPerSearch === undefined) return undefined;
   if (inputPrice === undefined || outputPrice === undefined) return undefined;
 
-  const tokens = BigInt(input.inputTokens) * inputPrice + BigInt(input.outputTokens) * outputPrice;
-  const scaled = tokens * BigInt(Math.max(speedBps, ONCE_BPS)) * BigInt(Math.max(geoBps, ONCE_BPS));
-  const divisor = 1_000_000n * BigInt(ONCE_BPS) ** 2n;
-  return toNanoUsd((scaled + divisor - 1n) / divisor + BigInt(input.webSearches) * searches);
+  const factor = BigInt(Math.max(speedBps, ONCE_BPS)) * BigInt(Math.max(geoBps, ONCE_BPS));
+  return {
+    fixed: BigInt(input.inputTokens) * inputPrice * factor,
+    perOutputToken: outputPrice * factor,
+    searches: toNanoUsd(BigInt(input.webSearches) * nanoUsdPerSearch),
+  };
+}
+
+/** The bound with so many tokens of output. */
+export function boundAt({ fixed, perOutputToken, searches }: BoundLine, outputTokens: number): NanoUsd {
+  const scaled = fixed + BigInt(outputTokens) * perOutputToken;
+  return toNanoUsd((scaled + LINE_DIVISOR - 1n) / LINE_DIVISOR + searches);
+}
+
+/** The most tokens of output, up to `most`, whose bound is within an amount; negative if not even none are. */
+export function outputWithin({ fixed, perOutputToken, searches }: BoundLine, nanoUsd: bigint, most: number): number {
+  // Rounded up, a sum is within a whole amount exactly if it is so unrounded.
+  const left = (nanoUsd - searches) * LINE_DIVISOR - fixed;
+  if (left < 0n) return -1;
+  if (perOutputToken === 0n) return most;
+  const tokens = left / perOutputToken;
+  return tokens < BigInt(most) ? Number(tokens) : most;
 }
 
 /** Every set of prices some sampling of the call may be rated by: input may be spread over several samplings, so base always counts. */

@@ -20,6 +20,8 @@ type WrittenView = [
   bound: string | null,
   windowEndMs: number | null,
   clearsAtMs: number | null,
+  /** Only where it is off. */
+  fit?: "off",
 ];
 
 /** The column `body`. */
@@ -54,11 +56,12 @@ function writeView(view: LimitView): WrittenView {
     view.bound?.toString() ?? null,
     Number.isFinite(view.windowEndMs) ? view.windowEndMs : null,
     Number.isFinite(view.clearsAtMs) ? view.clearsAtMs : null,
+    ...(view.fit === undefined ? ([] as const) : ([view.fit] as const)),
   ];
 }
 
 function readView(written: WrittenView): LimitView {
-  const [limit, scope, counterId, measure, amount, ceiling, graceCeiling, spent, reserved, bound, windowEndMs, clearsAtMs] =
+  const [limit, scope, counterId, measure, amount, ceiling, graceCeiling, spent, reserved, bound, windowEndMs, clearsAtMs, fit] =
     written;
   return {
     limit,
@@ -73,6 +76,7 @@ function readView(written: WrittenView): LimitView {
     bound: amountFrom(bound),
     windowEndMs: windowEndMs ?? Infinity,
     clearsAtMs: clearsAtMs ?? Infinity,
+    ...(fit === undefined ? {} : { fit }),
   };
 }
 
