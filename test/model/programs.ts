@@ -5,7 +5,7 @@
 import * as fc from "fast-check";
 import type { CallFacts, Candidate } from "../../src/core/decisions/call.ts";
 import type { Action, Limit, Measure, ScopeName, Scopes, Threshold, WherePattern, Window } from "../../src/core/limits/limit.ts";
-import { toNanoUsd } from "../../src/core/money/money.ts";
+import { toNanoUsd, ZERO_USD } from "../../src/core/money/money.ts";
 import { NO_TOKENS } from "../../src/core/usage/usage.ts";
 
 /** One step of a program. `pick` chooses among the calls there are by then. */
@@ -112,8 +112,10 @@ const limit: fc.Arbitrary<Omit<Limit, "name">> = fc
     window: windows,
     cacheReads: fc.constantFrom("count", "count", "ignore"),
     unboundedReserveNanoUsd: fc.constantFrom(undefined, 40n, 90n),
+    isFitOff: fc.constantFrom(true, false, false, false),
   })
-  .chain(({ share, ...rest }) => {
+  .chain(({ share, isFitOff, ...limited }) => {
+    const rest = isFitOff ? { ...limited, fit: "off" as const } : limited;
     const [min, max] = AMOUNTS[rest.measure];
     const amount = BigInt(min + Math.round(((max - min) * share) / 100));
     return thresholds(amount).map((list) => ({ ...rest, amount, thresholds: list }));
@@ -157,6 +159,15 @@ const candidate = (model: string, usdMax: number): fc.Arbitrary<Candidate> =>
     priceIds: fc.constant([`price-${model}`]),
   });
 
+/** A candidate whose bound follows its output, one nano-dollar for a token, where there is output and a price to follow. */
+function fittable(candidate: Candidate, leastMaxTokens: number): Candidate {
+  const { usdBound, outputTokensBound, unboundedParts } = candidate;
+  const fixed = (usdBound ?? 0n) - BigInt(outputTokensBound);
+  if (unboundedParts.length > 0 || usdBound === undefined || fixed < 0n || leastMaxTokens >= outputTokensBound) return candidate;
+  const usd = { fixed: fixed * 10n ** 14n, perOutputToken: 10n ** 14n, searches: ZERO_USD };
+  return { ...candidate, maxTokens: outputTokensBound, fit: { leastMaxTokens, usd } };
+}
+
 const history = fc.record({ hasAssistantTurn: fc.boolean(), isAnsweringTool: fc.boolean(), hasThinking: fc.boolean() });
 const pick = fc.nat({ max: 1_000 });
 const rarely = fc.integer({ min: 0, max: 39 }).map((value) => value === 0);
@@ -165,8 +176,8 @@ const reserve: fc.Arbitrary<Step> = fc.record({
   kind: fc.constant("reserve" as const),
   scopes,
   candidates: fc
-    .tuple(candidate("big-1", 100), candidate("small-1", 30))
-    .map(([asked, cheaper]) => [{ ...asked, rejectedBy: undefined }, cheaper]),
+    .tuple(candidate("big-1", 100), candidate("small-1", 30), fc.integer({ min: 0, max: 60 }))
+    .map(([asked, cheaper, least]) => [fittable({ ...asked, rejectedBy: undefined }, least), fittable(cheaper, least)]),
   history,
   isForced: rarely,
   isHeldBack: rarely,

@@ -195,6 +195,7 @@ export class Run {
     this.#count(result.outcome === "denied" ? `denied ${result.code}` : result.outcome);
     switch (result.outcome) {
       case "reserved":
+        if (result.marks.includes("fitted")) this.#assertAsLargeAsFits(known.operation, result.candidate);
         known.oracle = this.#admit(known.operation, result.candidate);
         for (const mark of result.marks) this.#count(mark);
         this.#count("alerts told", result.alerts.length);
@@ -212,7 +213,8 @@ export class Run {
         };
         return;
       case "denied":
-        if (result.code === "limit_reached" || result.code === "limit_too_small") this.#assertThereWasNoRoom(known.operation);
+        if (result.code === "limit_reached" || result.code === "limit_too_small")
+          this.#assertThereWasNoRoom(known.operation, true);
         return;
       case "duplicate":
         throw new Error("a call that was never admitted is a duplicate");
@@ -256,7 +258,7 @@ export class Run {
   }
 
   /** The other promise: nothing is held up while there is money. A rolling limit counts its oldest sixtieth whole. */
-  #assertThereWasNoRoom({ call, candidates }: ReserveOperation): void {
+  #assertThereWasNoRoom({ call, candidates }: Pick<ReserveOperation, "call" | "candidates">, isRefused = false): void {
     const isFull = candidates.some((candidate) =>
       this.#limits.some((limit) => {
         const ceiling = ceilingOf(limit);
@@ -264,7 +266,9 @@ export class Run {
         const slackMs = limit.window.kind === "rolling" ? (2 * limit.window.lengthMs) / 60 : 0;
         return scopesUnder(limit, call.scopes, candidate.canonicalModel).some((scope) => {
           const { spent, reserved } = totalsUnder(this.#oracles(), { limit, scope, atMs: this.#nowMs, slackMs });
-          return spent + reserved + this.#boundOf(limit, call, candidate) > ceiling;
+          // What calls in flight hold refuses nobody, and neither does room for less than was asked.
+          const saved = isRefused ? this.#savedByFitting(limit, candidate) : 0n;
+          return spent + (isRefused ? 0n : reserved) + this.#boundOf(limit, call, candidate) - saved > ceiling;
         });
       }),
     );
@@ -272,6 +276,30 @@ export class Run {
     assertThat(isFull, `${call.callId} was held up although every limit had room`).toBe(true);
 
     this.#count("refusals for want of room checked");
+  }
+
+  /** A call that was made smaller did not fit as it was, and could not have been one token larger. */
+  #assertAsLargeAsFits({ call, candidates }: ReserveOperation, given: Candidate): void {
+    const asked = candidates.find(({ canonicalModel }) => canonicalModel === given.canonicalModel);
+    const tokens = given.outputTokensBound;
+    if (asked?.fit === undefined || asked.usdBound === undefined) throw new Error("made smaller without saying how");
+    const sized = (outputTokensBound: number): Candidate => ({
+      ...asked,
+      outputTokensBound,
+      usdBound: toNanoUsd((asked.usdBound ?? 0n) - BigInt(asked.outputTokensBound - outputTokensBound)),
+    });
+
+    assertThat(tokens).toBeGreaterThanOrEqual(asked.fit.leastMaxTokens);
+    assertThat(tokens).toBeLessThanOrEqual(asked.outputTokensBound);
+    assertThat(given).toMatchObject({ maxTokens: tokens, usdBound: sized(tokens).usdBound });
+    this.#assertThereWasNoRoom({ call, candidates: [sized(Math.min(tokens + 1, asked.outputTokensBound))] });
+
+    this.#count("calls made smaller checked");
+  }
+
+  #savedByFitting({ fit: fitting, measure }: Limit, { fit, outputTokensBound }: Candidate): bigint {
+    const isOutputCounted = measure === "usd" || measure === "tokens" || measure === "outputTokens";
+    return fit === undefined || fitting === "off" || !isOutputCounted ? 0n : BigInt(outputTokensBound - fit.leastMaxTokens);
   }
 
   #boundOf(limit: Limit, call: CallFacts, candidate: Candidate): bigint {
