@@ -64,10 +64,10 @@ test(
   "a copy made while another process writes at full speed is a beginning of the ledger, and right",
   { timeout: 120_000 },
   async () => {
-    await spendUntil(3_000);
+    await spendUntil(500);
 
     const heads: number[] = [];
-    for (const name of ["one.db", "two.db", "three.db"]) {
+    for (const name of ["one.db", "two.db"]) {
       const before = headOf(path).seq;
       const result = await backupSqliteLedger({ path, to: join(folder, name) });
       const after = headOf(path).seq;

@@ -187,6 +187,34 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
         expect(await outcomesOf([reserveOf("2", { atMs: beforeMidnightMs + 1 })])).toEqual(["reserved"]);
       });
 
+      test("a call that expired and is settled late, the day after, changes the day it was admitted in and no other", async () => {
+        const limit = limitOf({ amount: 1_000n });
+        await ledger.configure(rulesOf([limit]));
+        const midnightMs = NOON_MS + 12 * HOUR_MS;
+        const nextDayMs = midnightMs + 12 * HOUR_MS;
+        await ledger.apply([
+          reserveOf("late", { atMs: midnightMs - 1 }),
+          expireOf("late", midnightMs + 60_000),
+          reserveOf("next day", { atMs: nextDayMs }),
+          settleOf("next day", 7n, { atMs: nextDayMs }),
+        ]);
+        const days = async () => {
+          const spentOf = async (atMs: number) => (await totals(limit, {}, atMs))?.spent;
+          const reportOf = async (fromMs: number) =>
+            (await ledger.report({ fromMs, toMs: fromMs + 24 * HOUR_MS, by: [] })).map(({ costNanoUsd }) => costNanoUsd);
+          return {
+            spent: [await spentOf(midnightMs - 1), await spentOf(nextDayMs)],
+            reported: [await reportOf(midnightMs - 24 * HOUR_MS), await reportOf(midnightMs)],
+          };
+        };
+        expect(await days()).toEqual({ spent: [100n, 7n], reported: [[100n], [7n]] });
+
+        expect(await outcomesOf([settleOf("late", 30n, { atMs: nextDayMs + HOUR_MS })])).toEqual(["done"]);
+
+        expect(await days()).toEqual({ spent: [30n, 7n], reported: [[30n], [7n]] });
+        expect(await ledger.calls({ limit: 1, callId: "late" })).toMatchObject([{ status: "settled", isLate: true }]);
+      });
+
       test("a clock that goes back finds the window as it left it, however far it was away", async () => {
         const limit = limitOf({ amount: 100n });
         await ledger.configure(rulesOf([limit]));

@@ -7,6 +7,7 @@ import type { CliIo } from "../../src/cli/cli-io.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import { createMemoryLedger } from "../../src/ledger/memory/memory-ledger.ts";
+import { settleOf } from "../contract/samples.ts";
 import { PIPED, runCli, seededLedger, terminal, useTemporaryFolder } from "./cli-harness.ts";
 import { NOW_MS, seedLedger, SEED_YAML } from "./cli-seed.ts";
 
@@ -519,5 +520,25 @@ describe("backup", () => {
 
     expect(exitCode).toBe(3);
     expect(err).toContain("cannot be made");
+  });
+});
+
+describe("a call that was settled after it had expired", () => {
+  it("is listed and explained as late, and the report has what it turned out to cost", async () => {
+    const late = await seededLedger();
+    const [expired] = (await late.calls({ limit: 100 })).filter(({ status }) => status === "expired");
+    if (expired?.costNanoUsd === undefined) throw new Error("no call of the seed expired");
+    const costOf = async (): Promise<bigint> =>
+      (await late.report({ fromMs: 0, toMs: Infinity, by: [] })).reduce((sum, { costNanoUsd }) => sum + costNanoUsd, 0n);
+    const before = await costOf();
+
+    await late.apply([settleOf(expired.callId, 1_000n, { atMs: NOW_MS })]);
+
+    const row = (await runCli("calls", { ledger: late })).out.split("\n").find((line) => line.includes(expired.callId));
+    expect(row).toContain("settled, late");
+    const { out } = await runCli(`calls --explain ${expired.callId}`, { ledger: late });
+    expect(out).toContain("status    settled, late_settlement");
+    expect(out).toContain("settled late: until then it was counted at its bound");
+    expect(await costOf()).toBe(before - expired.costNanoUsd + 1_000n);
   });
 });

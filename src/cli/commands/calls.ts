@@ -115,15 +115,16 @@ function callRow(record: CallRecord, io: CliIo, timeZone: string): Cell[] {
   ];
 }
 
-function whatHappened({ status, deniedWith, decision, result }: CallRecord): string {
+function whatHappened({ status, deniedWith, decision, result, isLate }: CallRecord): string {
   if (status === "denied") {
     const by = deniedWith?.view?.limit;
     return `refused: ${deniedWith?.code ?? "unknown"}${by === undefined ? "" : ` by ${by}`}`;
   }
   const what = status === "reserved" ? "running" : status;
+  const late = isLate ? ["late"] : [];
   const estimated = result?.isEstimated === true ? ["estimated"] : [];
   const failed = result?.error === undefined ? [] : [result.error.type];
-  return [what, ...(decision?.marks ?? []), ...failed, ...estimated].join(", ");
+  return [what, ...(decision?.marks ?? []), ...failed, ...late, ...estimated].join(", ");
 }
 
 async function explain(

@@ -150,7 +150,7 @@ function againLines(again: DecidedAgain, screen: Screen): string[] {
 }
 
 function costLines(record: CallRecord, { screen }: Place): string[] {
-  const { status, result, costNanoUsd, reservedNanoUsd, overrunNanoUsd } = record;
+  const { status, result, costNanoUsd, reservedNanoUsd, overrunNanoUsd, isLate } = record;
   const reserved = reservedNanoUsd === undefined ? "" : `, ${formatExactMoney(reservedNanoUsd)} had been set aside`;
   if (status === "denied") return ["  nothing: it was refused, and nothing was sent to the provider"];
   if (status === "reserved") return [`  not known yet: it is running${reserved}`];
@@ -180,6 +180,7 @@ function costLines(record: CallRecord, { screen }: Place): string[] {
     ...(isEstimated(record)
       ? indented("estimated: the provider's final usage was not read, or something in it has no price", screen)
       : []),
+    ...(isLate ? indented("settled late: until then it was counted at its bound, in the same windows", screen) : []),
     ...(overrunNanoUsd > 0n
       ? indented(`${formatExactMoney(overrunNanoUsd)} more than had been set aside: an overrun`, screen)
       : []),
