@@ -502,12 +502,12 @@ describe("backup", () => {
   });
 
   it("of a damaged ledger is not kept, with exit code 1", async () => {
-    const file = await openSqliteLedger({ path: "edited.db" });
+    const file = await openSqliteLedger({ path: "damaged-to-copy.db" });
     await seedLedger(file);
     await file.close();
-    new Database("edited.db").exec("update calls set cost_nano_usd = 1 where status = 'settled'").close();
+    new Database("damaged-to-copy.db").exec("update calls set cost_nano_usd = 1 where status = 'settled'").close();
 
-    const { out, err, exitCode } = await runCli("backup never.db --ledger edited.db");
+    const { out, err, exitCode } = await runCli("backup never.db --ledger damaged-to-copy.db");
 
     expect(exitCode).toBe(1);
     expect(out).toContain("its check sum does not fit its columns");
