@@ -88,7 +88,13 @@ export function settle(book: Book, operation: SettleOperation): EndResult {
 
 function endedBefore(kind: EndResult["kind"], ended: EndedCall, costNanoUsd: NanoUsd | undefined): EndResult {
   const isSame = ended.status === "settled" && (costNanoUsd === undefined || costNanoUsd === ended.costNanoUsd);
-  return noEnd(kind, isSame ? "already_done" : "conflict");
+  return isSame ? alreadyDone(kind, ended) : noEnd(kind, "conflict");
+}
+
+/** Said before. The answer may have been lost then, so it is told again what that freed: somebody may wait for it. */
+function alreadyDone(kind: EndResult["kind"], { open }: EndedCall): EndResult {
+  const held = open.charges.filter(({ spent, reserved }) => reserved > 0n || spent > 0n);
+  return { ...noEnd(kind, "already_done"), freedCounterIds: held.map(({ scopeKey, what }) => counterIdOf(scopeKey, what)) };
 }
 
 function noEnd(kind: EndResult["kind"], outcome: EndResult["outcome"]): EndResult {
@@ -97,7 +103,7 @@ function noEnd(kind: EndResult["kind"], outcome: EndResult["outcome"]): EndResul
 
 export function voidCall(book: Book, { callId, atMs, reason }: VoidOperation): EndResult {
   const ended = book.endedCall(callId);
-  if (ended !== undefined) return noEnd("void", ended.status === "voided" ? "already_done" : "conflict");
+  if (ended !== undefined) return ended.status === "voided" ? alreadyDone("void", ended) : noEnd("void", "conflict");
   const open = book.openCall(callId);
   if (open === undefined) return noEnd("void", "unknown_call");
   const charges = open.charges.map((charge): Charge => ({ ...charge, spent: -charge.spent, reserved: -charge.reserved }));
@@ -115,7 +121,7 @@ export function voidCall(book: Book, { callId, atMs, reason }: VoidOperation): E
 
 export function expire(book: Book, { callId, atMs, reason }: ExpireOperation): EndResult {
   const ended = book.endedCall(callId);
-  if (ended !== undefined) return noEnd("expire", ended.status === "expired" ? "already_done" : "conflict");
+  if (ended !== undefined) return ended.status === "expired" ? alreadyDone("expire", ended) : noEnd("expire", "conflict");
   const open = book.openCall(callId);
   if (open === undefined) return noEnd("expire", "unknown_call");
   const isSlot = (charge: Charge): boolean => measureOf(charge.what) === "concurrency";
@@ -149,8 +155,11 @@ function chargeExisting(book: Book, charge: Charge, chargedAtMs: number): void {
   chargeCounter(stateAt(book, charge.scopeKey, chargedAtMs), charge, Infinity);
 }
 
+/** What was held, and what was spent and is given back: a request that was never sent, a bound that was counted too high. */
 function idsOf(charges: readonly Charge[]): string[] {
-  return charges.filter(({ reserved }) => reserved < 0n).map(({ scopeKey, what }) => counterIdOf(scopeKey, what));
+  return charges
+    .filter(({ spent, reserved }) => reserved < 0n || spent < 0n)
+    .map(({ scopeKey, what }) => counterIdOf(scopeKey, what));
 }
 
 /** Remembers what `grace` asks of a session: that it has a settled call here, and whether it is in the middle of its work. */

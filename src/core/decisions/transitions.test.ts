@@ -12,6 +12,7 @@ import {
   rulesOf,
   settleOf,
   tokensOf,
+  voidOf,
 } from "../../../test/contract/samples.ts";
 import { createMemoryLedger, type MemoryLedger } from "../../ledger/memory/memory-ledger.ts";
 import { toNanoUsd } from "../money/money.ts";
@@ -39,6 +40,38 @@ async function usdCounter(scopeKey = "all"): Promise<{ spent: bigint; reserved: 
   const [counter] = [...(state?.counters.get("usd@day:UTC")?.values() ?? [])];
   return counter && { spent: counter.spent, reserved: counter.reserved };
 }
+
+describe("what an ending frees", () => {
+  test("is told again with an ending that was said before, for its answer may have been lost", async () => {
+    await ledger.configure(rulesOf([limitOf({ amount: 1_000n })]));
+    await reserve("1", { usd: 600n });
+
+    const [first, again] = await ledger.apply([settleOf("1", 100n), settleOf("1", 100n)]);
+
+    expect(first?.freedCounterIds).toEqual(["all usd@day:UTC"]);
+    expect(again).toMatchObject({ outcome: "already_done", freedCounterIds: ["all usd@day:UTC"] });
+  });
+
+  test("is a request as well, where it was never sent", async () => {
+    await ledger.configure(rulesOf([limitOf({ measure: "requests", amount: 1n })]));
+    await reserve("1");
+
+    const [given, again] = await ledger.apply([voidOf("1"), voidOf("1")]);
+
+    expect(given?.freedCounterIds).toEqual(["all requests@day:UTC"]);
+    expect(again).toMatchObject({ outcome: "already_done", freedCounterIds: ["all requests@day:UTC"] });
+    expect(await reserve("2")).toMatchObject({ outcome: "reserved" });
+  });
+
+  test("is the part of an expired call's bound that its late settlement did not cost", async () => {
+    await ledger.configure(rulesOf([limitOf({ amount: 1_000n })]));
+    await reserve("1", { usd: 600n });
+
+    const [, late] = await ledger.apply([expireOf("1"), settleOf("1", 100n)]);
+
+    expect(late?.freedCounterIds).toEqual(["all usd@day:UTC"]);
+  });
+});
 
 describe("grace", () => {
   const grace = { kind: "grace", overdraftBps: 500, callsMax: 2 } as const;
