@@ -13,6 +13,7 @@ export const FIGURES = {
   Streams: ["reading", "forwarding"],
   Books: ["ledger and bill"],
   "Night story": ["spend"],
+  Hard: ["simulated schedules"],
 } as const;
 
 export type FigureName = keyof typeof FIGURES;

@@ -1,0 +1,222 @@
+/**
+ * Owns one gateway process of the simulation: a real engine, its owner's beats and its clock, on virtual time. It can stand still, and
+ * it can die: then its timers never fire, and nothing it asked for is answered.
+ */
+import type { Operation, OperationResult, ReserveOperation } from "../../src/core/decisions/operations.ts";
+import { keepOwner } from "../../src/engine/owners.ts";
+import { createEngine, type Engine } from "../../src/engine/pipeline.ts";
+import type { Clock, Notifier } from "../../src/engine/ports.ts";
+import { isLedgerUnavailable } from "../../src/engine/refusing.ts";
+import type { Rules } from "../../src/engine/rules.ts";
+import { createSystemClock } from "../../src/gateway/system.ts";
+import type { Limit } from "../../src/core/limits/limit.ts";
+import type { Oracle } from "./oracle.ts";
+import { openHandle, type StoreClient, type StoreHandle, type StoreWorld } from "./store.ts";
+
+/** One after the other, so that a name says which process gave it. */
+const RETRY_MS = 500;
+
+/** A call that was told to wait and was not told anything since. */
+export interface InLine {
+  operation: ReserveOperation;
+  blockedOn: readonly string[];
+  /** In the order of the first time it was told to wait. */
+  place: number;
+  toldAtStep: number;
+}
+
+export interface ProcessWorld extends StoreWorld {
+  startMs: number;
+  oracle: Oracle;
+  rules: Rules;
+  config(): { version: string; limits: readonly Limit[] };
+  isOwnerDead(ownerId: string): boolean | undefined;
+  readonly stepCount: number;
+  trace(line: string): void;
+}
+
+export class Process implements StoreClient {
+  readonly id: string;
+  readonly startedAtMs: number;
+  isDead = false;
+  stalledUntilMs = 0;
+  /** Set once it has registered. */
+  engine: Engine | undefined;
+  hasJumped = false;
+  readonly line = new Map<string, InLine>();
+  readonly clock: Clock;
+  readonly #world: ProcessWorld;
+  readonly #handle: StoreHandle;
+  #skewMs: number;
+  #names = 0;
+  #places = 0;
+  /** Who lay in line before a call when it asked. */
+  readonly #before = new Map<Operation, { step: number; waiters: [string, InLine][] }>();
+  /** In which step somebody left the line. */
+  readonly #left = new Map<string, number>();
+
+  constructor(world: ProcessWorld, id: string, skewMs: number) {
+    this.#world = world;
+    this.id = id;
+    this.#skewMs = skewMs;
+    this.startedAtMs = world.timeline.nowMs;
+    const { timeline, startMs } = world;
+    const machine = createSystemClock({
+      wallMs: () => startMs + timeline.nowMs + this.#skewMs,
+      monotonicMs: () => timeline.nowMs,
+    });
+    this.clock = { nowMs: () => machine.nowMs(), after: (waitMs, run) => this.#after(waitMs, run) };
+    this.#handle = openHandle(world, this);
+  }
+
+  get isIdle(): boolean {
+    return this.#handle.isIdle;
+  }
+
+  async die(): Promise<void> {
+    await this.#handle.lastCommit();
+    this.isDead = true;
+  }
+
+  get isRunning(): boolean {
+    return !this.isDead && this.engine !== undefined;
+  }
+
+  setClock(byMs: number): void {
+    this.#skewMs += byMs;
+    this.hasJumped = true;
+  }
+
+  /** As the gateway starts: limits, engine, owner. */
+  async start(): Promise<void> {
+    const { ledger } = this.#handle;
+    const world = this.#world;
+    const notifier: Notifier = {
+      alert: () => undefined,
+      warn: (event, { callId = "" }) => {
+        world.oracle.count(`warned ${event}`);
+        if (event === "ledger_bypassed") world.oracle.bypassed.add(String(callId));
+        if (event === "internal_error" || event === "ending_refused" || event === "settlement_conflict") {
+          world.oracle.blame("engine", `${event} of ${this.id} (${callId})`);
+        }
+      },
+    };
+    let neighbours = (): boolean => false;
+    try {
+      await this.configure();
+      const engine = createEngine({
+        ledger,
+        clock: this.clock,
+        ids: { next: (prefix) => `${prefix}_${this.id}_${(this.#names += 1)}`, named: (prefix, text) => `${prefix}_(${text})` },
+        fingerprints: (parts) => parts.map((part) => String(part.length)),
+        notifier,
+        rules: () => world.rules,
+        ownerId: this.id,
+        hasNeighbours: () => neighbours(),
+      });
+      const nowMs = this.clock.nowMs();
+      const me = {
+        ownerId: this.id,
+        pid: 1,
+        processStart: this.id,
+        bootId: "b",
+        machineId: "m",
+        startedAtMs: nowMs,
+        beatAtMs: nowMs,
+      };
+      const keeper = await keepOwner({
+        ledger,
+        clock: this.clock,
+        notifier,
+        me,
+        isDead: ({ ownerId }) => world.isOwnerDead(ownerId),
+        freed: (counterIds) => engine.freed(counterIds),
+      });
+      neighbours = () => keeper.hasNeighbours();
+      this.engine = engine;
+      world.trace(`${this.id} runs`);
+    } catch (error) {
+      if (!isLedgerUnavailable(error)) throw error;
+      this.#after(RETRY_MS, () => void this.start());
+    }
+  }
+
+  configure(): Promise<void> {
+    const { version, limits } = this.#world.config();
+    return this.#handle.ledger.configure({ version, limits, downgrade: this.#world.rules.downgrade, atMs: this.clock.nowMs() });
+  }
+
+  /** The file changed: the ledger first, then whoever waits. */
+  async reload(): Promise<void> {
+    if (!this.isRunning) return;
+    try {
+      await this.configure();
+      this.engine?.rulesChanged();
+    } catch (error) {
+      if (!isLedgerUnavailable(error)) throw error;
+      this.#after(RETRY_MS, () => void this.reload());
+    }
+  }
+
+  soon(waitMs: number, run: () => void | Promise<void>): void {
+    this.#after(waitMs, run);
+  }
+
+  #after(waitMs: number, run: () => void | Promise<void>): () => void {
+    let cancel = (): void => undefined;
+    const fire = (): void | Promise<void> => {
+      if (this.isDead) return undefined;
+      const { nowMs } = this.#world.timeline;
+      if (nowMs < this.stalledUntilMs) cancel = this.#world.timeline.after(this.stalledUntilMs - nowMs, fire);
+      else return run();
+      return undefined;
+    };
+    cancel = this.#world.timeline.after(waitMs, fire);
+    return () => cancel();
+  }
+
+  asked(operation: Operation): void {
+    const { callId } = operation.kind === "reserve" || operation.kind === "refuse" ? operation.call : operation;
+    this.#world.trace(`${this.id} asks ${operation.kind} ${callId}`);
+    if (operation.kind !== "reserve") return;
+    const mine = this.line.get(nameOf(operation));
+    const waiters = [...this.line].filter(
+      ([name, { place }]) => name !== nameOf(operation) && (mine === undefined || place < mine.place),
+    );
+    this.#before.set(operation, { step: this.#world.stepCount, waiters });
+  }
+
+  answered(operation: Operation, result: OperationResult): void {
+    this.#world.trace(`${this.id} is answered ${operation.kind} ${"outcome" in result ? result.outcome : ""}`);
+    if (operation.kind !== "reserve" || result.kind !== "reserve") return;
+    const before = this.#before.get(operation);
+    this.#before.delete(operation);
+    const name = nameOf(operation);
+    if (result.outcome === "wait") {
+      const place = this.line.get(name)?.place ?? (this.#places += 1);
+      this.line.set(name, { operation, blockedOn: result.blockedOn, place, toldAtStep: this.#world.stepCount });
+      return;
+    }
+    // A free name is tried again from the same place in line.
+    if (result.outcome === "duplicate") return;
+    this.leaveLine(name);
+    if (result.outcome !== "reserved" || before === undefined || operation.isForced === true) return;
+    // Nobody who lay in line when this call asked, on something it takes, is passed by it.
+    for (const [waiter, { blockedOn, toldAtStep }] of before.waiters) {
+      const hadLeft = (this.#left.get(waiter) ?? Infinity) <= before.step;
+      const shared = blockedOn.find((id) => result.counterIds.includes(id));
+      if (shared === undefined || hadLeft || toldAtStep >= before.step) continue;
+      this.#world.oracle.blame("fair", `${operation.call.callId} passed caller ${waiter}, who waits on ${shared}`);
+    }
+  }
+
+  /** A caller that was told something else than to wait, or that left. */
+  leaveLine(name: string): void {
+    if (this.line.delete(name)) this.#left.set(name, this.#world.stepCount);
+  }
+}
+
+/** Every caller of the simulation carries its number in a tag. */
+function nameOf({ call }: ReserveOperation): string {
+  return call.scopes.tags["n"] ?? "";
+}
