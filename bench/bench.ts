@@ -12,6 +12,7 @@ import { measureGateway } from "./gateway/gateway.ts";
 import { measureLedger } from "./ledger/ledger.ts";
 import { describeMachine } from "./machine.ts";
 import { profileGateway } from "./profile.ts";
+import { soak } from "./soak.ts";
 import { toTable, type Section } from "./table.ts";
 
 const PARTS = ["scan", "decision", "ledger", "gateway"] as const;
@@ -24,6 +25,8 @@ const { values, positionals } = parseArgs({
     full: { type: "boolean", default: false },
     save: { type: "boolean", default: false },
     profile: { type: "boolean", default: false },
+    soak: { type: "string" },
+    rate: { type: "string", default: "300" },
   },
 });
 const unknown = positionals.find((part) => !(PARTS as readonly string[]).includes(part));
@@ -51,6 +54,8 @@ const show = (found: readonly Section[]): void => {
 
 if (values.profile) {
   show(await profileGateway({ warmUpMs, ms: roundMs * 8 }));
+} else if (values.soak !== undefined) {
+  show([await soak({ minutes: Number(values.soak), rate: Number(values.rate) })]);
 } else {
   if (parts.includes("scan")) {
     process.stdout.write("\nReading a request, against decoding and JSON.parse\n");
