@@ -237,8 +237,9 @@ describe("fit", () => {
       }),
       { numRuns: 2_000 },
     );
-    // No run in which nothing was made smaller, or nothing waited, proves anything.
-    expect(Object.keys(tally).length).toBeGreaterThan(10);
+    // A run in which nothing was made smaller, or nothing waited, proves nothing.
+    const smaller = Object.keys(tally).filter((what) => Number(what) < 50);
+    expect([smaller.length > 0, (tally["wait"] ?? 0) > 0, (tally["50"] ?? 0) > 0]).toEqual([true, true, true]);
   });
 });
 
