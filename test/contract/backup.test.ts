@@ -1,9 +1,10 @@
 /** Goal: a backup is the ledger as it stood at one commit, whatever is written meanwhile, and never half of it. */
 import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { gunzipSync } from "node:zlib";
 import Database from "better-sqlite3";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { backupSqliteLedger } from "../../src/ledger/sqlite/backup.ts";
@@ -146,4 +147,16 @@ test("no ledger, and what is no ledger, give no backup", async () => {
   new Database(path).exec("create table other (a)").close();
   await expect(backupSqliteLedger({ path, to: copy })).rejects.toMatchObject({ code: "ledger_unusable" });
   expect(existsSync(copy)).toBe(false);
+});
+
+test("a ledger of an older version is not copied unchecked, but refused with what to do", async () => {
+  writeFileSync(path, gunzipSync(readFileSync(new URL("../crash/fixtures/schema-1.ledger.gz", import.meta.url))));
+
+  const refused = backupSqliteLedger({ path, to: copy });
+
+  await expect(refused).rejects.toMatchObject({ code: "ledger_unusable", message: expect.stringContaining("its schema is 1") });
+  expect(existsSync(copy)).toBe(false);
+
+  await (await openSqliteLedger({ path })).close();
+  expect(await backupSqliteLedger({ path, to: copy })).toMatchObject({ outcome: "done", check: { differences: [] } });
 });
