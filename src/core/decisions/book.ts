@@ -101,13 +101,33 @@ export function heldFor(
 
 /** The measure that a counter's name begins with. */
 export function measureOf(what: string): Limit["measure"] {
-  return (/^[a-zA-Z]+/.exec(what)?.[0] ?? "") as Limit["measure"];
+  return factsOf(what).measure;
+}
+
+interface NameFacts {
+  measure: Limit["measure"];
+  ignoresReads: boolean;
+}
+
+/** What names say, once read: a memo that changes no answer. Limits name a few; a configuration that changes for years names more. */
+const knownNames = new Map<string, NameFacts>();
+const KNOWN_NAMES_MAX = 1_000;
+
+function factsOf(what: string): NameFacts {
+  const known = knownNames.get(what);
+  if (known !== undefined) return known;
+  if (knownNames.size >= KNOWN_NAMES_MAX) knownNames.clear();
+  const [measure = "", reads] = /^[a-zA-Z]+(-reads)?/.exec(what) ?? [];
+  const facts = { measure: measure.replace("-reads", "") as Limit["measure"], ignoresReads: reads !== undefined };
+  knownNames.set(what, facts);
+  return facts;
 }
 
 /** What a settled call adds to `spent` of a counter at its end. */
 export function actualOf(what: string, { costNanoUsd, tokens }: Pick<CallResult, "tokens" | "costNanoUsd">): bigint {
-  const input = totalInputTokens(tokens) - (ignoresReads(what) ? tokens.cacheReadTokens : 0);
-  switch (measureOf(what)) {
+  const { measure, ignoresReads } = factsOf(what);
+  const input = totalInputTokens(tokens) - (ignoresReads ? tokens.cacheReadTokens : 0);
+  switch (measure) {
     case "usd":
       return costNanoUsd ?? 0n;
     case "tokens":
@@ -120,8 +140,4 @@ export function actualOf(what: string, { costNanoUsd, tokens }: Pick<CallResult,
     case "concurrency":
       return 0n;
   }
-}
-
-function ignoresReads(what: string): boolean {
-  return /^[a-zA-Z]+-reads/.test(what);
 }

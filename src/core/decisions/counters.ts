@@ -89,7 +89,12 @@ export interface CompiledLimit {
   ceiling: bigint | undefined;
   /** The kinds of action that some threshold has. */
   actionKinds: ReadonlySet<Action["kind"]>;
+  /** Counters found before, by their scope values: a memo that changes no answer. */
+  found: Map<string, CallCounter>;
 }
+
+/** So many scope values are remembered per limit; the memo of a limit that meets more begins anew. */
+const FOUND_MAX = 10_000;
 
 /** The rules in force: a version, its limits and the models to fall back to. */
 export interface LimitSet {
@@ -110,6 +115,7 @@ export function compileLimits(input: {
     what: nameOfWhat(limit),
     ceiling: ceilingOf(limit),
     actionKinds: new Set(limit.thresholds.flatMap(({ actions }) => actions.map(({ kind }) => kind))),
+    found: new Map(),
   }));
   return { version: input.version, limits, downgrade: input.downgrade };
 }
@@ -180,12 +186,27 @@ export function countersOf(set: LimitSet, scopes: Scopes, model: string): CallCo
     const isPerSession = per.includes("session");
     const sessions = isPerSession ? [scopes.session, ...scopes.parentSessions] : [scopes.session];
     for (const session of sessions) {
+      const [first = "all"] = per;
+      // Most limits count over one scope: then its value alone says which counter it is.
+      const value = per.length > 1 || isPerSession ? undefined : valueOf(first, scopes, model);
+      const known = value === undefined ? undefined : compiled.found.get(value);
+      if (known !== undefined) {
+        found.push(known);
+        continue;
+      }
       const scope: Record<string, string> = {};
       for (const name of per) if (name !== "all") scope[name] = name === "session" ? session : valueOf(name, scopes, model);
-      found.push({ compiled, scope, scopeKey: scopeKeyOf(scope) + (isPerSession ? ownerSuffix(scopes.key) : "") });
+      const counter = { compiled, scope, scopeKey: scopeKeyOf(scope) + (isPerSession ? ownerSuffix(scopes.key) : "") };
+      if (value !== undefined) remember(compiled, value, counter);
+      found.push(counter);
     }
   }
   return found;
+}
+
+function remember({ found }: CompiledLimit, value: string, counter: CallCounter): void {
+  if (found.size >= FOUND_MAX) found.clear();
+  found.set(value, counter);
 }
 
 function isMatched({ scope, anyOf }: WherePattern, scopes: Scopes, model: string): boolean {

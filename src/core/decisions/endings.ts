@@ -61,15 +61,17 @@ function smaller(held: NanoUsd | undefined, next: NanoUsd | undefined): NanoUsd 
 
 export function settle(book: Book, operation: SettleOperation): EndResult {
   const { callId, atMs, result } = operation;
-  const ended = book.endedCall(callId);
+  const running = book.openCall(callId);
+  const ended = running === undefined ? book.endedCall(callId) : undefined;
   if (ended !== undefined && ended.status !== "expired") return endedBefore("settle", ended, result.costNanoUsd);
-  const open = book.openCall(callId) ?? ended?.open;
+  const open = running ?? ended?.open;
   if (open === undefined) return noEnd("settle", "unknown_call");
 
   // Unpriced: counted at its bound; without one its cost is unknown, which is not zero.
   const costNanoUsd = result.costNanoUsd ?? open.usdBound;
+  const spent = open.charges.map(({ what }) => actualOf(what, { tokens: result.tokens, costNanoUsd }));
   const charges = open.charges.map((charge, index): Charge => {
-    const actual = actualOf(charge.what, { ...result, costNanoUsd });
+    const actual = spent[index] ?? 0n;
     const counted = ended?.spent[index];
     return counted === undefined
       ? { ...charge, spent: actual, reserved: -charge.reserved }
@@ -80,7 +82,6 @@ export function settle(book: Book, operation: SettleOperation): EndResult {
   );
   noteSession(book, open, result);
   const body = { kind: "settled" as const, result, isLate: ended !== undefined, overrunNanoUsd };
-  const spent = open.charges.map(({ what }) => actualOf(what, { ...result, costNanoUsd }));
   endWith(book, { status: "settled", costNanoUsd, open, spent }, { kind: "settled", callId, atMs, costNanoUsd, charges, body });
   const alerts = alertsAfter(book, open, atMs);
   return { kind: "settle", outcome: "done", overrunNanoUsd, alerts, freedCounterIds: idsOf(charges) };
