@@ -390,7 +390,7 @@ function reservationCharges(counters: readonly CallCounter[], candidate: Candida
 }
 
 function chargeBook(book: Book, charge: Charge, counters: readonly CallCounter[], atMs: number): void {
-  const limit = counters.find(({ scopeKey, compiled }) => scopeKey === charge.scopeKey && compiled.what === charge.what);
+  const limit = counters.find(({ scopeKey, compiled }) => compiled.what === charge.what && scopeKey === charge.scopeKey);
   chargeCounter(
     book.scope(charge.scopeKey),
     charge,

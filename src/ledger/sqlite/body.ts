@@ -28,7 +28,7 @@ type WrittenView = [
 export function bodyToText(body: EntryBody): string {
   if ((body.kind !== "reserved" && body.kind !== "denied") || body.decision === undefined) return toJson(body);
   const { admit, ...decision } = body.decision;
-  const views = new WrittenJson(JSON.stringify(admit.views.map(writeView)));
+  const views = new WrittenJson(`[${admit.views.map(viewToText).join(",")}]`);
   return toJson({ ...body, decision: { ...decision, admit: { ...admit, views } } });
 }
 
@@ -42,22 +42,35 @@ export function bodyFromText(text: string): EntryBody {
   return { ...body, decision };
 }
 
-function writeView(view: LimitView): WrittenView {
-  return [
-    view.limit,
-    view.scope,
-    view.counterId,
-    view.measure,
-    view.amount.toString(),
-    view.ceiling?.toString() ?? null,
-    view.graceCeiling?.toString() ?? null,
-    view.spent.toString(),
-    view.reserved.toString(),
-    view.bound?.toString() ?? null,
-    Number.isFinite(view.windowEndMs) ? view.windowEndMs : null,
-    Number.isFinite(view.clearsAtMs) ? view.clearsAtMs : null,
-    ...(view.fit === undefined ? ([] as const) : ([view.fit] as const)),
-  ];
+/** A {@link WrittenView}, put together by hand: every reservation writes one for each limit it was looked at by. */
+function viewToText(view: LimitView): string {
+  const { graceCeiling, spent, reserved, bound, windowEndMs, clearsAtMs, fit } = view;
+  const figures = `${amountToText(graceCeiling)},"${spent}","${reserved}",${amountToText(bound)}`;
+  return `${beginningOf(view)}${figures},${finite(windowEndMs)},${finite(clearsAtMs)}${fit === undefined ? "" : `,"${fit}"`}]`;
+}
+
+type Beginning = Pick<LimitView, "limit" | "amount" | "ceiling"> & { text: string };
+
+/** What stands before the figures is the same with every call of a counter: a memo that changes nothing. */
+const beginnings = new Map<string, Beginning>();
+const BEGINNINGS_MAX = 10_000;
+
+function beginningOf({ limit, scope, counterId, measure, amount, ceiling }: LimitView): string {
+  const known = beginnings.get(counterId);
+  if (known?.limit === limit && known.amount === amount && known.ceiling === ceiling) return known.text;
+  if (beginnings.size >= BEGINNINGS_MAX) beginnings.clear();
+  const names = JSON.stringify([limit, scope, counterId, measure]).slice(0, -1);
+  const text = `${names},"${amount}",${amountToText(ceiling)},`;
+  beginnings.set(counterId, { limit, amount, ceiling, text });
+  return text;
+}
+
+function amountToText(amount: bigint | undefined): string {
+  return amount === undefined ? "null" : `"${amount}"`;
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }
 
 function readView(written: WrittenView): LimitView {
