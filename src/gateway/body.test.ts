@@ -4,17 +4,20 @@ import { connect, type AddressInfo, type Socket } from "node:net";
 import { gzipSync } from "node:zlib";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { createBodyMemory, readBody, type BodyMemory, type BodyResult } from "./body.ts";
+import { createSlowBodies } from "./slow-bodies.ts";
 
 const BYTES_MAX = 100_000;
 
 /** A server that reads bodies, and a raw connection to it. */
 async function connectToReader(
   memory: BodyMemory = createBodyMemory(Infinity),
+  slowBodyMs?: number,
 ): Promise<{ socket: Socket; read: Promise<BodyResult> }> {
   const server = createServer();
+  const slowBodies = createSlowBodies({ nowMs: () => performance.now() }, slowBodyMs);
   const read = new Promise<BodyResult>((resolve) => {
     server.on("request", (request, response) => {
-      void readBody(request, BYTES_MAX, memory).then((result) => {
+      void readBody(request, { bytesMax: BYTES_MAX, memory, slowBodies, nowMs: performance.now() }).then((result) => {
         resolve(result);
         response.end();
         return undefined;
@@ -27,6 +30,7 @@ async function connectToReader(
   socket.resume();
   await once(socket, "connect");
   onTestFinished(() => {
+    slowBodies.close();
     socket.destroy();
     server.closeAllConnections();
     server.close();
@@ -177,4 +181,18 @@ describe("the memory for all bodies together", () => {
     expect((await sendTo(memory, bytes, ...lines)).outcome).toBe(outcome);
     expect(taken()).toBe(0);
   });
+});
+
+describe("a body that comes drop by drop", () => {
+  test.each(["content-encoding: identity", "content-encoding: gzip"])(
+    "is given up (%s), and its memory given back",
+    async (encoding) => {
+      const memory = createBodyMemory(1_000);
+      const { socket, read } = await connectToReader(memory, 50);
+      socket.write(`${head("content-length: 900", encoding)}x`);
+
+      expect((await read).outcome).toBe("too_slow");
+      expect(memory.take(1_000)).toBe(true);
+    },
+  );
 });

@@ -5,12 +5,14 @@
  */
 import type { IncomingMessage } from "node:http";
 import { createGunzip } from "node:zlib";
+import type { SlowBodies } from "./slow-bodies.ts";
 
 export type BodyResult =
   | { outcome: "read"; body: Buffer }
   | { outcome: "too_large"; found: string }
   | { outcome: "unsupported_encoding"; found: string }
   | { outcome: "malformed"; problem: string }
+  | { outcome: "too_slow" }
   /** Bodies of other calls fill what memory there is for them. */
   | { outcome: "overloaded" }
   /** The caller left before it had sent everything. */
@@ -41,73 +43,93 @@ export function createBodyMemory(bytesMax: number): BodyMemory {
  *
  * @returns `read`: its bytes are taken from the memory, for the caller to give back.
  */
-export async function readBody(request: IncomingMessage, bytesMax: number, memory: BodyMemory): Promise<BodyResult> {
+export async function readBody(
+  request: IncomingMessage,
+  { bytesMax, memory, slowBodies, nowMs }: { bytesMax: number; memory: BodyMemory; slowBodies: SlowBodies; nowMs: number },
+): Promise<BodyResult> {
   const encoding = (request.headers["content-encoding"] ?? "identity").trim().toLowerCase();
   if (encoding !== "identity" && encoding !== "gzip") return { outcome: "unsupported_encoding", found: encoding };
   const declared = Number(request.headers["content-length"] ?? 0);
   if (declared > bytesMax) return { outcome: "too_large", found: `${declared} bytes` };
-  const kept = keepChunks(bytesMax, memory);
-  const result = encoding === "gzip" ? await readGzip(request, kept) : await readPlain(request, kept);
+  const kept = new KeptChunks(bytesMax, memory);
+  const result = await readInto(kept, request, { isGzip: encoding === "gzip", slowBodies, nowMs });
   if (result.outcome !== "read") kept.giveBack();
   return result;
 }
 
-interface Kept {
-  /** Why nothing more is kept; `undefined`: it is. */
-  add(chunk: Buffer): BodyResult | undefined;
-  whole(): Buffer;
-  giveBack(): void;
-}
+/** The chunks of one body. */
+class KeptChunks {
+  readonly #bytesMax: number;
+  readonly #memory: BodyMemory;
+  readonly #chunks: Buffer[] = [];
+  bytes = 0;
 
-function keepChunks(bytesMax: number, memory: BodyMemory): Kept {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  return {
-    add(chunk) {
-      if (length + chunk.length > bytesMax) return { outcome: "too_large", found: `more than ${bytesMax} bytes` };
-      if (!memory.take(chunk.length)) return { outcome: "overloaded" };
-      length += chunk.length;
-      chunks.push(chunk);
-      return undefined;
-    },
-    whole() {
-      const [only] = chunks;
-      return chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks, length);
-    },
-    giveBack: () => memory.giveBack(length),
-  };
-}
-
-async function readPlain(request: IncomingMessage, kept: Kept): Promise<BodyResult> {
-  try {
-    // Left before its end, the request goes on: whoever sends it has to be able to read the answer.
-    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      const problem = kept.add(chunk);
-      if (problem !== undefined) return problem;
-    }
-  } catch {
-    // An incoming body breaks off in one way only: its sender left.
-    return { outcome: "gone" };
+  constructor(bytesMax: number, memory: BodyMemory) {
+    this.#bytesMax = bytesMax;
+    this.#memory = memory;
   }
-  return { outcome: "read", body: kept.whole() };
+
+  /** @returns why it is not kept; `undefined`: it is. */
+  add(chunk: Buffer): BodyResult | undefined {
+    if (this.bytes + chunk.length > this.#bytesMax) return { outcome: "too_large", found: `more than ${this.#bytesMax} bytes` };
+    if (!this.#memory.take(chunk.length)) return { outcome: "overloaded" };
+    this.bytes += chunk.length;
+    this.#chunks.push(chunk);
+    return undefined;
+  }
+
+  whole(): Buffer {
+    const [only] = this.#chunks;
+    return this.#chunks.length === 1 && only !== undefined ? only : Buffer.concat(this.#chunks, this.bytes);
+  }
+
+  giveBack(): void {
+    this.#memory.giveBack(this.bytes);
+  }
 }
 
-async function readGzip(request: IncomingMessage, kept: Kept): Promise<BodyResult> {
-  const gunzip = createGunzip();
-  request.on("error", () => gunzip.destroy(new Error("gone")));
-  request.on("aborted", () => gunzip.destroy(new Error("gone")));
-  request.pipe(gunzip);
-  try {
-    for await (const chunk of gunzip as AsyncIterable<Buffer>) {
-      const problem = kept.add(chunk);
-      if (problem !== undefined) return problem;
-    }
-  } catch (error) {
-    if (request.destroyed && !request.complete) return { outcome: "gone" };
-    return {
-      outcome: "malformed",
-      problem: `its gzip encoding is broken (${error instanceof Error ? error.message : "unknown"})`,
+/** By events: an iterator costs more promises than the rest of a small call. */
+function readInto(
+  kept: KeptChunks,
+  request: IncomingMessage,
+  { isGzip, slowBodies, nowMs }: { isGzip: boolean; slowBodies: SlowBodies; nowMs: number },
+): Promise<BodyResult> {
+  return new Promise((resolve) => {
+    const gunzip = isGzip ? createGunzip() : undefined;
+    const source = gunzip ?? request;
+    let isDone = false;
+    const done = (result: BodyResult): void => {
+      if (isDone) return;
+      isDone = true;
+      unwatch();
+      source.off("data", add).off("end", whole);
+      // Left before its end, the request goes on: whoever sends it has to be able to read the answer.
+      if (gunzip !== undefined) {
+        request.unpipe(gunzip);
+        gunzip.destroy();
+      }
+      resolve(result);
     };
-  }
-  return { outcome: "read", body: kept.whole() };
+    const add = (chunk: Buffer): void => {
+      const problem = kept.add(chunk);
+      if (problem !== undefined) done(problem);
+    };
+    const whole = (): void => done({ outcome: "read", body: kept.whole() });
+    // An incoming body breaks off in one way only: its sender left.
+    const gone = (): void => {
+      if (!request.complete) done({ outcome: "gone" });
+    };
+    const unwatch = slowBodies.watch({
+      sinceMs: nowMs,
+      get bytes() {
+        return kept.bytes;
+      },
+      tooSlow: () => done({ outcome: "too_slow" }),
+    });
+    source.on("data", add).on("end", whole);
+    request.on("error", gone).on("close", gone);
+    if (gunzip === undefined) return;
+    gunzip.on("error", ({ message }) => done({ outcome: "malformed", problem: `its gzip encoding is broken (${message})` }));
+    request.pipe(gunzip);
+  });
 }

@@ -16,8 +16,10 @@ import type { Ledger } from "../ledger/ledger.ts";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
 import { anthropic } from "../providers/anthropic/anthropic.ts";
 import { createBodyMemory } from "./body.ts";
+import { createDoor, createLoadProbe, type LoadProbe } from "./door.ts";
 import { createKeyFinder } from "./keys.ts";
 import { createGatewayServer } from "./server.ts";
+import { createSlowBodies } from "./slow-bodies.ts";
 import { createFingerprints, createIdSource, createSystemClock, describeThisProcess, isOwnerDead } from "./system.ts";
 import { createUpstream } from "./upstream.ts";
 
@@ -38,7 +40,11 @@ export interface GatewayInput {
   clock?: Clock;
   /** Defaults to the SQLite file of the configuration. Closed with the gateway. */
   ledger?: Ledger;
-  timeouts?: { headersMs?: number; bodyMs?: number };
+  timeouts?: { headersMs?: number; bodyMs?: number; slowBodyMs?: number };
+  /** How this process does. Defaults to looking at it. */
+  load?: LoadProbe;
+  /** Calls that are open at once. Defaults to some thousands. */
+  openCallsMax?: number;
   /** What the bodies of all calls together may take. Defaults to a quarter of the machine's memory. */
   bodyMemoryBytesMax?: number;
   /** Told after each reload that took effect, and of each that did not. */
@@ -80,7 +86,6 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   const me = describeThisProcess(ids.next("own"), clock.nowMs());
   let config = input.config;
   let book = await loadPriceBook(config);
-  let isDraining = false;
   let neighbours = (): boolean => false;
 
   await ledger.configure({ version: config.version, limits: config.limits, downgrade: config.downgrade, atMs: clock.nowMs() });
@@ -110,6 +115,9 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   neighbours = () => owner.hasNeighbours();
 
   const upstream = createUpstream(config.upstreams.anthropic, input.timeouts);
+  const load = input.load ?? createLoadProbe();
+  const door = createDoor(load, input.openCallsMax);
+  const slowBodies = createSlowBodies(clock, input.timeouts?.slowBodyMs);
   const server = createGatewayServer({
     engine,
     provider: anthropic,
@@ -122,12 +130,14 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       // Where it listens was decided at start; a reload does not move it.
       isPassthroughAllowed: isLoopback(input.config.server.host) || config.server.passthroughKeys === "allow",
     }),
+    door,
+    slowBodies,
     bodyMemory: createBodyMemory(input.bodyMemoryBytesMax ?? memoryBytes() / BODY_MEMORY_SHARE),
     findKey: createKeyFinder(ledger, clock),
     clock,
     ids,
     notifier: input.notifier,
-    isReady: () => !isDraining && owner.isLedgerWritable(),
+    isReady: () => !door.isEnding && owner.isLedgerWritable(),
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -136,6 +146,8 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       resolve();
     });
   }).catch(async (error: unknown) => {
+    load.close();
+    slowBodies.close();
     await Promise.all([owner.close(), upstream.close()]);
     throw error;
   });
@@ -168,7 +180,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
     config: () => config,
     reload,
     async close(deadlineMs) {
-      isDraining = true;
+      door.end();
       stopWatching();
       const deadlineAtMs = clock.nowMs() + deadlineMs;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -181,6 +193,8 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       await closed;
       // Answers that are read on for callers who left end here too, so that they are settled before the ledger closes.
       await upstream.close();
+      load.close();
+      slowBodies.close();
       while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
       await engine.flush(deadlineAtMs + CUT_MS_MAX);
       await owner.close().catch((error: unknown) => input.notifier.warn("ledger_unavailable", { reason: String(error) }));

@@ -26,6 +26,7 @@ import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Provider } from "../providers/provider.ts";
 import { refuseBytes, sendJson, sendRefusal } from "./answering.ts";
 import { readBody, type BodyMemory } from "./body.ts";
+import type { Door } from "./door.ts";
 import { forward } from "./forward.ts";
 import {
   answerHeaders,
@@ -38,6 +39,7 @@ import {
   type RawHeaders,
 } from "./headers.ts";
 import { routeOf, type Route } from "./routes.ts";
+import type { SlowBodies } from "./slow-bodies.ts";
 import { HEADERS_TIMEOUT_MS, UpstreamError, type Upstream, type UpstreamFailure } from "./upstream.ts";
 import { isVirtualKey } from "./virtual-key.ts";
 
@@ -63,7 +65,9 @@ export interface GatewayOptions {
   /** Put on the upstream request where the caller used a virtual key. */
   upstreamKey: string | undefined;
   settings: () => GatewaySettings;
+  door: Door;
   bodyMemory: BodyMemory;
+  slowBodies: SlowBodies;
   findKey: KeyFinder;
   clock: Clock;
   ids: IdSource;
@@ -71,10 +75,23 @@ export interface GatewayOptions {
   isReady: () => boolean;
 }
 
+const SERVER_OPTIONS = {
+  /** Longer than clients keep theirs, so that they close first. */
+  keepAliveTimeout: 65_000,
+  /** A head is a few kilobytes; whoever needs longer holds a socket for nothing. */
+  headersTimeout: 20_000,
+  /** A body of 32 MB takes 256 s on a line of 1 Mbit/s. */
+  requestTimeout: 300_000,
+  connectionsCheckingInterval: 2_000,
+};
+
+/** Connections beyond this are closed as soon as they come: each takes a file descriptor and some kilobytes, also if it never speaks. */
+const CONNECTIONS_MAX = 20_000;
+
 /** The data listener, not yet listening. */
 export function createGatewayServer(options: GatewayOptions): Server {
   const answers = new WeakMap<Duplex, ServerResponse>();
-  const server = createServer({ keepAliveTimeout: 65_000 }, (request, response) => {
+  const server = createServer(SERVER_OPTIONS, (request, response) => {
     answers.set(request.socket, response);
     answer(options, request, response).catch((error: unknown) => {
       options.notifier.warn("internal_error", {
@@ -88,6 +105,7 @@ export function createGatewayServer(options: GatewayOptions): Server {
         });
     });
   });
+  server.maxConnections = CONNECTIONS_MAX;
   server.on("clientError", (error, socket) => refuseBytes(options, error, socket, answers.get(socket)));
   return server;
 }
@@ -125,14 +143,19 @@ async function answerProvider(
   route: Extract<Route, { kind: "metered" | "free" }>,
 ): Promise<void> {
   const headers = request.rawHeaders;
+  const { door, bodyMemory, slowBodies, clock } = options;
   const refuse = (refusal: Refusal): void => sendRefusal(options, request, response, refusal);
+  const closed = door.closedBecause();
+  if (closed !== undefined) return turnAway(options, { request, response, reason: closed });
+  door.entered();
+  response.once("close", () => door.left());
   const who = await callerOf(options, headers);
   if (who.outcome === "refused") return refuse(who.refusal);
 
-  const { bodyMemory } = options;
-  const read = await readBody(request, options.settings().bodyBytesMax, bodyMemory);
+  const { bodyBytesMax: bytesMax } = options.settings();
+  const read = await readBody(request, { bytesMax, memory: bodyMemory, slowBodies, nowMs: clock.nowMs() });
   if (read.outcome === "gone") return void response.destroy();
-  if (read.outcome !== "read") return refuse(refusalOfBody(read, options.settings().bodyBytesMax));
+  if (read.outcome !== "read") return refuse(refusalOfBody(read, bytesMax));
   giveBackAtEnd(bodyMemory, response, read.body.length);
 
   const outgoing = upstreamHeaders(headers, who.isVirtual ? options.upstreamKey : undefined);
@@ -141,6 +164,15 @@ async function answerProvider(
   const call = incomingCall(options, { headers, response, body: read.body, caller: who.caller });
   if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request header", problem: call.problem }));
   await answerMetered(options, { request, response, path: route.path, outgoing, call: call.call, refuse });
+}
+
+/** Before any work. A caller that comes back on a new connection may find another gateway there. */
+function turnAway(
+  options: GatewayOptions,
+  { request, response, reason }: { request: IncomingMessage; response: ServerResponse; reason: string },
+): void {
+  if (options.door.isEnding) response.shouldKeepAlive = false;
+  sendRefusal(options, request, response, overloaded({ reason }));
 }
 
 async function answerMetered(
@@ -158,8 +190,9 @@ async function answerMetered(
   const opening = await options.engine.open(input.call);
   switch (opening.outcome) {
     case "gone":
-      response.destroy();
-      return;
+      // A caller that is still there waited in line, which ends with the gateway: it held nothing.
+      if (response.destroyed) return;
+      return turnAway(options, { ...input, reason: "it is ending" });
     case "refused":
       return sendRefusal(options, input.request, response, opening.refusal, [
         "x-purser-call",
@@ -227,6 +260,7 @@ function refusalOfBody(
     | { outcome: "too_large"; found: string }
     | { outcome: "unsupported_encoding"; found: string }
     | { outcome: "malformed"; problem: string }
+    | { outcome: "too_slow" }
     | { outcome: "overloaded" },
   bytesMax: number,
 ): Refusal {
@@ -237,13 +271,18 @@ function refusalOfBody(
       return unsupportedEncoding({ found: read.found, allowed: ["identity", "gzip"] });
     case "malformed":
       return invalidRequest({ where: "request body", problem: read.problem });
+    case "too_slow":
+      return invalidRequest({
+        where: "request body",
+        problem: "it arrives too slowly: more than 1,000 bytes a second are expected",
+      });
     case "overloaded":
       return overloaded({ reason: "the requests it holds fill the memory it has for them" });
   }
 }
 
 function incomingCall(
-  { provider, clock }: GatewayOptions,
+  { provider, clock, door }: GatewayOptions,
   input: { headers: RawHeaders; response: ServerResponse; body: Uint8Array; caller: Caller },
 ): { outcome: "read"; call: IncomingCall } | { outcome: "invalid"; problem: string } {
   const { headers, response, body, caller } = input;
@@ -264,19 +303,24 @@ function incomingCall(
       attempt: Number.isSafeInteger(attempt) && attempt >= 0 ? attempt : 0,
       deadlineAtMs,
       idempotencyKey: idempotencyKey.key,
-      presence: presenceOf(response),
+      presence: presenceOf(response, door),
     },
   };
 }
 
-function presenceOf(response: ServerResponse): Presence {
+/** Nobody is waited for any more once the gateway ends: what is not admitted by then is told to come back. */
+function presenceOf(response: ServerResponse, door: Door): Presence {
   return {
     get isGone() {
-      return response.destroyed;
+      return response.destroyed || door.isEnding;
     },
     onGone(callBack) {
       response.once("close", callBack);
-      return () => response.off("close", callBack);
+      const stop = door.onEnding(callBack);
+      return () => {
+        response.off("close", callBack);
+        stop();
+      };
     },
   };
 }

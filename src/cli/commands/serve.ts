@@ -127,9 +127,14 @@ async function stop(io: CliIo, gateway: Gateway, log: Log): Promise<void> {
       `stopped, but the ledger could not be written: ${countCalls(unsettled)} not settled, and counted at the bound when Purser starts again`,
     );
   }
-  const end =
-    cut === 0 ? "every call was settled" : `${countCalls(cut)} cut after ${DRAIN_MS_MAX / 1_000} s and settled at what is known`;
-  log.tell("info", "stopped", `stopped; ${end}`, io.isErrorTerminal ? {} : { cut });
+  if (cut > 0) {
+    // Whoever restarts it by a script has to be able to tell.
+    throw new CliError(
+      EXIT.foundWrong,
+      `stopped; ${countCalls(cut)} cut after ${DRAIN_MS_MAX / 1_000} s and settled at what is known`,
+    );
+  }
+  log.tell("info", "stopped", "stopped; every call was settled", io.isErrorTerminal ? {} : { cut });
 }
 
 function describeStartFailure(error: unknown, { server }: Config): unknown {
