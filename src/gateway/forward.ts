@@ -109,7 +109,9 @@ async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: 
   if (outcome.held !== undefined && !response.headersSent) {
     const cost = settled.costNanoUsd === undefined ? [] : ["x-purser-cost-usd", formatUsd(settled.costNanoUsd)];
     writeHead(input, answer, cost);
-    for (const chunk of outcome.held) response.write(chunk);
+    const [only] = outcome.held;
+    response.end(outcome.held.length === 1 ? only : Buffer.concat(outcome.held));
+    return;
   }
   response.end();
 }
@@ -153,14 +155,16 @@ async function readAnswer(input: ForwardInput, answer: UpstreamAnswer, feed: Met
   const pass = passTo(input, answer, caller);
   if (held === undefined) pass.begin();
   try {
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+    await answer.body.read((chunk) => {
       feed.push(chunk);
-      held?.push(chunk);
+      if (held === undefined) return pass.write(chunk);
+      held.push(chunk);
       heldBytes += chunk.length;
-      if (held !== undefined && heldBytes <= HELD_BYTES_MAX) continue;
-      for (const piece of held ?? [chunk]) await pass.write(piece);
+      if (heldBytes <= HELD_BYTES_MAX) return undefined;
+      const pieces = held;
       held = undefined;
-    }
+      return pass.write(Buffer.concat(pieces, heldBytes));
+    });
   } catch {
     // The upstream broke off, or was cancelled because the caller left: `caller` tells which.
     return { isWhole: false, held: undefined };
@@ -172,7 +176,7 @@ function passTo(
   input: ForwardInput,
   answer: UpstreamAnswer,
   caller: Caller,
-): { begin(): void; write(chunk: Uint8Array): Promise<void> } {
+): { begin(): void; write(chunk: Uint8Array): Promise<void> | undefined } {
   const { response } = input;
   const begin = (): void => {
     if (caller.isGone() || response.headersSent) return;
@@ -181,15 +185,15 @@ function passTo(
   };
   return {
     begin,
-    async write(chunk) {
+    write(chunk) {
       begin();
-      if (!caller.isGone() && !response.write(chunk)) await drained(response);
+      return caller.isGone() || response.write(chunk) ? undefined : drained(response);
     },
   };
 }
 
 /** Waits until the caller has read what was written, or has left. */
-function drained(response: ServerResponse): Promise<void> {
+export function drained(response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       response.off("drain", done);

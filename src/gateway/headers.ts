@@ -26,7 +26,8 @@ const NOT_FORWARDED = new Set(["host", "content-length", "content-encoding", "ac
 /** First value of a header, or `undefined`. @param name in lower case. */
 export function headerOf(headers: RawHeaders, name: string): string | undefined {
   for (let index = 0; index < headers.length; index += 2) {
-    if (headers[index]?.toLowerCase() === name) return headers[index + 1];
+    const found = headers[index] ?? "";
+    if (found.length === name.length && (found === name || found.toLowerCase() === name)) return headers[index + 1];
   }
   return undefined;
 }
@@ -95,10 +96,19 @@ export function answerHeaders(headers: RawHeaders): string[] {
   return kept;
 }
 
+const NOTHING_LISTED: ReadonlySet<string> = new Set();
+
 /** What any of the `connection` headers lists: it belongs to this connection. */
-function connectionTokens(headers: RawHeaders): Set<string> {
-  const values = headers.filter((_, index) => index % 2 === 1 && headers[index - 1]?.toLowerCase() === "connection");
-  return new Set(values.flatMap((value) => value.split(",")).map((token) => token.trim().toLowerCase()));
+function connectionTokens(headers: RawHeaders): ReadonlySet<string> {
+  let tokens: Set<string> | undefined;
+  for (let index = 0; index < headers.length; index += 2) {
+    // Lengths are compared first: this is on every call's path, twice, and most names are others.
+    const name = headers[index] ?? "";
+    if (name.length !== "connection".length || name.toLowerCase() !== "connection") continue;
+    tokens ??= new Set();
+    for (const token of (headers[index + 1] ?? "").split(",")) tokens.add(token.trim().toLowerCase());
+  }
+  return tokens ?? NOTHING_LISTED;
 }
 
 export type LabelsResult = { outcome: "read"; labels: Labels } | { outcome: "invalid"; problem: string };

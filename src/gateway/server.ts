@@ -27,7 +27,7 @@ import type { Provider } from "../providers/provider.ts";
 import { refuseBytes, sendJson, sendRefusal } from "./answering.ts";
 import { readBody, type BodyMemory } from "./body.ts";
 import type { Door } from "./door.ts";
-import { forward } from "./forward.ts";
+import { drained, forward } from "./forward.ts";
 import {
   answerHeaders,
   credentialOf,
@@ -353,7 +353,7 @@ async function passFree(
       signal: abort.signal,
     });
     response.writeHead(answer.status, answerHeaders(answer.headers));
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) response.write(chunk);
+    await answer.body.read((chunk) => (response.write(chunk) ? undefined : drained(response)));
     response.end();
   } catch (error) {
     if (response.headersSent) return void response.destroy();

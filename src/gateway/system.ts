@@ -43,19 +43,30 @@ export function createSystemClock(clocks = THIS_MACHINE): Clock {
 
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz";
 
+/** The bytes as one number of many bits, five bits a letter, filled up with zeros in front. */
 function toBase32(bytes: Uint8Array): string {
-  let bits = 0n;
-  for (const byte of bytes) bits = (bits << 8n) | BigInt(byte);
   let text = "";
-  for (let length = Math.ceil((bytes.length * 8) / 5); length > 0; length -= 1) {
-    text = (ALPHABET[Number(bits & 31n)] ?? "") + text;
-    bits >>= 5n;
+  let bits = 0;
+  let bitCount = 0;
+  for (let index = bytes.length - 1; index >= 0; index -= 1) {
+    bits |= (bytes[index] ?? 0) << bitCount;
+    bitCount += 8;
+    for (; bitCount >= 5; bitCount -= 5) {
+      text = (ALPHABET[bits & 31] ?? "") + text;
+      bits >>= 5;
+    }
   }
-  return text;
+  return bitCount > 0 ? (ALPHABET[bits] ?? "") + text : text;
 }
+
+/** Drawn from the system for many names at once: a draw costs more than all the rest of a name. */
+const DRAWN_BYTES = 4_000;
+const CHANCE_BYTES = 10;
 
 /** Names of 48 bits of time and 80 of chance (as UUIDv7 and ULID have them), sortable as text. */
 export function createIdSource(clock: Clock): IdSource {
+  let drawn = randomBytes(DRAWN_BYTES);
+  let used = 0;
   return {
     next(prefix) {
       const bytes = new Uint8Array(16);
@@ -64,7 +75,12 @@ export function createIdSource(clock: Clock): IdSource {
         bytes[index] = atMs % 256;
         atMs = Math.floor(atMs / 256);
       }
-      bytes.set(randomBytes(10), 6);
+      if (used === DRAWN_BYTES) {
+        drawn = randomBytes(DRAWN_BYTES);
+        used = 0;
+      }
+      bytes.set(drawn.subarray(used, used + CHANCE_BYTES), 6);
+      used += CHANCE_BYTES;
       return `${prefix}_${toBase32(bytes)}`;
     },
     named: (prefix, text) => `${prefix}_k${toBase32(createHash("sha256").update(text).digest().subarray(0, 16))}`,

@@ -3,7 +3,6 @@
  * Does not own what is sent (forward.ts). Invariant: "not sent" is only said where no byte of the request can have left.
  */
 import { Pool, type Dispatcher } from "undici";
-import type { Readable } from "node:stream";
 
 /** The SDKs' own default is 10 minutes until the headers; the gateway must not be the first to give up. */
 export const HEADERS_TIMEOUT_MS = 610_000;
@@ -14,7 +13,18 @@ const CONNECT_TIMEOUT_MS = 10_000;
 export interface UpstreamAnswer {
   status: number;
   headers: string[];
-  body: Readable;
+  body: UpstreamBody;
+}
+
+/** The bytes of an answer as they come: no stream in between, whose promises would cost more than the bytes. */
+export interface UpstreamBody {
+  /**
+   * Hands over every chunk, and resolves behind the last. Asked for once, at the latest with the next turn of the event loop.
+   *
+   * @param take may return a promise: the upstream is held back until it resolves.
+   * @throws what broke the answer off.
+   */
+  read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<void>;
 }
 
 export type UpstreamFailure =
@@ -55,54 +65,97 @@ export function createUpstream(url: string, timeouts: { headersMs?: number; body
     headersTimeout: timeouts.headersMs ?? HEADERS_TIMEOUT_MS,
     bodyTimeout: timeouts.bodyMs ?? BODY_TIMEOUT_MS,
   });
-  const watched = pool.compose(tellWhenStarted);
   return {
-    async send({ method, path, headers, body, signal }) {
-      const start: Start = { hasStarted: false };
-      try {
-        const answer = await watched.request({
-          method,
-          path: prefix + path,
-          headers,
-          body: body ?? null,
-          signal,
-          responseHeaders: "raw",
-          opaque: start,
-        });
-        return { status: answer.statusCode, headers: answer.headers as unknown as string[], body: answer.body };
-      } catch (error) {
-        throw new UpstreamError(failureOf(error, start), error);
-      }
-    },
+    send: ({ method, path, headers, body, signal }) =>
+      new Promise((resolve, reject) => {
+        const exchange = new Exchange(signal, resolve, reject);
+        pool.dispatch({ method, path: prefix + path, headers, body: body ?? null }, exchange);
+      }),
     close: () => pool.destroy(),
   };
 }
 
-/** Travels with a request through the pool. */
-interface Start {
-  /** True from the moment a connection is there and the request is about to be written to it. */
-  hasStarted: boolean;
+/** One request and its answer, as undici tells of it. */
+class Exchange implements Dispatcher.DispatchHandler, UpstreamBody {
+  readonly #signal: AbortSignal;
+  readonly #answered: (answer: UpstreamAnswer) => void;
+  readonly #failed: (error: UpstreamError) => void;
+  #controller: Dispatcher.DispatchController | undefined;
+  /**
+   * True from the moment a connection is there and the request is about to be written to it: nothing of it can have left before. An
+   * error's code does not say it: the same ones come later too.
+   */
+  #hasStarted = false;
+  #hasAnswer = false;
+  #take: ((chunk: Buffer) => Promise<void> | undefined) | undefined;
+  /** What came between the head of the answer and the asking for its body: at most what one read of the socket held. */
+  readonly #early: Buffer[] = [];
+  readonly #end = Promise.withResolvers<void>();
+
+  constructor(signal: AbortSignal, answered: (answer: UpstreamAnswer) => void, failed: (error: UpstreamError) => void) {
+    this.#signal = signal;
+    this.#answered = answered;
+    this.#failed = failed;
+    // Nobody may be reading yet when it breaks off.
+    this.#end.promise.catch(() => undefined);
+  }
+
+  readonly #abort = (): void => this.#controller?.abort(new Error("the caller left"));
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    // Of a request that was aborted while it waited for its connection nothing is written.
+    if (this.#signal.aborted) {
+      this.#abort();
+      return;
+    }
+    this.#hasStarted = true;
+    this.#signal.addEventListener("abort", this.#abort, { once: true });
+  }
+
+  onResponseStart({ rawHeaders }: Dispatcher.DispatchController, status: number): void {
+    // Informational: the answer is still to come.
+    if (status < 200) return;
+    this.#hasAnswer = true;
+    this.#answered({ status, headers: textsOf(rawHeaders), body: this });
+  }
+
+  onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#take === undefined) this.#early.push(chunk);
+    else this.#give(this.#take, chunk);
+  }
+
+  onResponseEnd(): void {
+    this.#signal.removeEventListener("abort", this.#abort);
+    this.#end.resolve();
+  }
+
+  onResponseError(_: Dispatcher.DispatchController | undefined, error: Error): void {
+    this.#signal.removeEventListener("abort", this.#abort);
+    if (this.#hasAnswer) this.#end.reject(error);
+    else this.#failed(new UpstreamError(failureOf(error, this.#hasStarted), error));
+  }
+
+  read(take: (chunk: Buffer) => Promise<void> | undefined): Promise<void> {
+    this.#take = take;
+    for (const chunk of this.#early.splice(0)) this.#give(take, chunk);
+    return this.#end.promise;
+  }
+
+  #give(take: (chunk: Buffer) => Promise<void> | undefined, chunk: Buffer): void {
+    const taken = take(chunk);
+    if (taken === undefined) return;
+    const controller = this.#controller;
+    controller?.pause();
+    void taken.finally(() => controller?.resume());
+  }
 }
 
-/** Notes the moment before which nothing of a request can have left. An error's code does not say it: the same ones come later too. */
-function tellWhenStarted(dispatch: Dispatcher.Dispatch): Dispatcher.Dispatch {
-  return (options, handler) => {
-    const { opaque: start } = options as { opaque?: Start };
-    return dispatch(options, {
-      onRequestStart(controller, context) {
-        handler.onRequestStart?.(controller, context);
-        // Of a request that was aborted while it waited for its connection nothing is written.
-        if (start !== undefined && !controller.aborted) start.hasStarted = true;
-      },
-      onResponseStart: (...told) => handler.onResponseStart?.(...told),
-      onResponseData: (...told) => handler.onResponseData?.(...told),
-      onResponseEnd: (...told) => handler.onResponseEnd?.(...told),
-      onResponseError: (...told) => handler.onResponseError?.(...told),
-    });
-  };
+function textsOf(raw: Dispatcher.DispatchController["rawHeaders"]): string[] {
+  return Array.isArray(raw) ? raw.map((part) => (typeof part === "string" ? part : part.toString("latin1"))) : [];
 }
 
-function failureOf(error: unknown, { hasStarted }: Start): UpstreamFailure {
+function failureOf(error: unknown, hasStarted: boolean): UpstreamFailure {
   const code = codeOf(error);
   const reason = code === "" && error instanceof Error ? error.message : code;
   if (!hasStarted) return { kind: "not_sent", reason };
