@@ -14,6 +14,7 @@ export const FIGURES = {
   Books: ["ledger and bill"],
   "Night story": ["spend"],
   Hard: ["simulated schedules"],
+  Crash: ["kills", "kill images", "power cuts"],
 } as const;
 
 export type FigureName = keyof typeof FIGURES;
