@@ -15,6 +15,7 @@ export const FIGURES = {
   "Night story": ["spend"],
   Hard: ["simulated schedules"],
   Crash: ["kills", "kill images", "power cuts"],
+  "Not in the way": ["coding agents", "over sockets"],
 } as const;
 
 export type FigureName = keyof typeof FIGURES;
