@@ -24,8 +24,8 @@ export function createForeignPoll(
     }
     if (hasNeighbours()) {
       const revision = await ledger.revision().catch(() => lastRevision);
-      // The first look has nothing to compare with: what changed since the first waiter lay down is not known, so it is woken.
-      if (revision !== lastRevision) line.wakeAll();
+      // The first look has nothing to compare with: what changed since the first waiter lay down is not known, so the line is told.
+      if (revision !== lastRevision) line.freedSomewhere();
       lastRevision = revision;
     }
     clock.after(FOREIGN_POLL_MS, () => void look());

@@ -44,24 +44,40 @@ describe("who is held back", () => {
 });
 
 describe("waking", () => {
-  test("wakes the waiters of a freed series, first come first, and nobody else", () => {
+  test("wakes the first waiter of every freed series, and nobody whom it holds back", () => {
     const line = createWaitingLine();
     const woken: string[] = [];
     lie(line, ["a"], woken, "first");
     lie(line, ["b"], woken, "second");
     lie(line, ["b", "a"], woken, "third");
+    lie(line, ["a", "c"], woken, "fourth");
+    lie(line, ["d"], woken, "fifth");
 
-    line.freed(["a"]);
+    line.freed(["a", "c"]);
 
-    expect(woken).toEqual(["first", "third"]);
+    expect(woken).toEqual(["first", "fourth"]);
   });
 
-  test("wakes those behind one that leaves, and nobody on other series", () => {
+  test("wakes the first waiter of every series when anything may have been freed", () => {
+    const line = createWaitingLine();
+    const woken: string[] = [];
+    for (const [name, series] of Object.entries({ first: ["a"], second: ["a"], third: ["a", "b"] }))
+      lie(line, series, woken, name);
+    const asked = line.freedCount;
+
+    line.freedSomewhere();
+
+    expect(woken).toEqual(["first", "third"]);
+    expect(line.wasFreedSince(asked, ["x"])).toBe(true);
+  });
+
+  test("wakes the next behind one that leaves, and nobody on other series", () => {
     const line = createWaitingLine();
     const woken: string[] = [];
     const first = lie(line, ["a"], woken, "first");
     lie(line, ["a"], woken, "second");
     lie(line, ["b"], woken, "third");
+    lie(line, ["a"], woken, "fourth");
 
     line.leave(first);
     line.leave(first);
@@ -69,7 +85,7 @@ describe("waking", () => {
     expect(woken).toEqual(["second"]);
   });
 
-  test("wakes those behind one that moves away, on the series it left only", () => {
+  test("wakes the next behind one that moves away, on the series it left only", () => {
     const line = createWaitingLine();
     const woken: string[] = [];
     const first = lie(line, ["a", "b"], woken, "first");
@@ -188,4 +204,133 @@ test("whatever comes and goes, a waiter is held back by exactly the series of th
       expect(line.size).toBe(model.length);
     }),
   );
+});
+
+/** Calls that take from series and wait on them, decided as the pipeline does it: asked at one instant, answered at a later one. */
+class Model {
+  readonly line = createWaitingLine();
+  readonly free = new Map<string, number>(SERIES.map((id) => [id, 1]));
+  /** Those that are being decided. */
+  readonly pending: (() => void)[] = [];
+  readonly inLine: Asking[] = [];
+  decisionCount = 0;
+
+  ask(needs: ReadonlyMap<string, number>): void {
+    this.#decide({ needs, waiter: undefined });
+  }
+
+  give(series: readonly string[]): void {
+    for (const id of series) this.free.set(id, (this.free.get(id) ?? 0) + 1);
+    this.line.freed(series);
+  }
+
+  leave(asking: Asking): void {
+    this.inLine.splice(this.inLine.indexOf(asking), 1);
+    if (asking.waiter !== undefined) this.line.leave(asking.waiter);
+    asking.waiter = undefined;
+    asking.isGone = true;
+  }
+
+  blockedOn({ needs }: Asking, heldBack: readonly string[]): string[] {
+    return [...needs].filter(([id, need]) => need > (this.free.get(id) ?? 0) || heldBack.includes(id)).map(([id]) => id);
+  }
+
+  #decide(asking: Asking): void {
+    this.decisionCount += 1;
+    const freedBefore = this.line.freedCount;
+    const heldBack = this.line.blockedBefore(asking.waiter);
+    this.pending.push(() => {
+      if (asking.isGone === true) return;
+      const blockedOn = this.blockedOn(asking, heldBack);
+      if (blockedOn.length === 0) {
+        for (const [id, need] of asking.needs) this.free.set(id, (this.free.get(id) ?? 0) - need);
+        if (asking.waiter !== undefined) this.leave(asking);
+        return;
+      }
+      if (asking.waiter === undefined) {
+        asking.waiter = this.line.join(blockedOn);
+        this.inLine.push(asking);
+      } else this.line.move(asking.waiter, blockedOn);
+      const { waiter } = asking;
+      if (waiter === undefined) throw new Error("the line is longer than this model makes it");
+      if (this.line.wasFreedSince(freedBefore, blockedOn)) this.#decide(asking);
+      else waiter.wake = () => this.#wake(asking, waiter);
+    });
+  }
+
+  #wake(asking: Asking, waiter: Waiter): void {
+    waiter.wake = () => undefined;
+    this.#decide(asking);
+  }
+}
+
+interface Asking {
+  needs: ReadonlyMap<string, number>;
+  waiter: Waiter | undefined;
+  isGone?: boolean;
+}
+
+const SERIES = ["a", "b", "c", "d"] as const;
+
+test("once everything has settled, nobody waits who would be admitted in its turn", () => {
+  const series = fc.uniqueArray(fc.constantFrom(...SERIES), { minLength: 1, maxLength: 3 });
+  const needs = fc.uniqueArray(fc.tuple(fc.constantFrom(...SERIES), fc.integer({ min: 1, max: 4 })), {
+    minLength: 1,
+    maxLength: 3,
+    selector: ([id]) => id,
+  });
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant("ask" as const), needs }),
+    fc.record({ kind: fc.constant("give" as const), series }),
+    fc.record({ kind: fc.constant("leave" as const), which: fc.nat(20) }),
+    fc.record({ kind: fc.constant("answer" as const), which: fc.nat(20) }),
+    fc.record({ kind: fc.constant("settle" as const) }),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+      const model = new Model();
+      const answer = (which: number): void => model.pending.splice(which % Math.max(1, model.pending.length), 1)[0]?.();
+      const settle = (): void => {
+        while (model.pending.length > 0) answer(0);
+        const heldBack: string[] = [];
+        for (const asking of model.inLine) {
+          const blockedOn = model.blockedOn(asking, heldBack);
+          expect(blockedOn, `waits in line with ${JSON.stringify([...asking.needs])}`).not.toEqual([]);
+          heldBack.push(...blockedOn);
+        }
+      };
+      for (const each of steps) {
+        if (each.kind === "ask") model.ask(new Map(each.needs));
+        else if (each.kind === "give") model.give(each.series);
+        else if (each.kind === "answer") answer(each.which);
+        else if (each.kind === "settle") settle();
+        else {
+          const asking = model.inLine[each.which % Math.max(1, model.inLine.length)];
+          if (asking !== undefined) model.leave(asking);
+        }
+      }
+      settle();
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test("a line of 90 that is let go one by one takes one decision for each, not one for everybody at every turn", () => {
+  const model = new Model();
+  const answerAll = (): void => {
+    while (model.pending.length > 0) model.pending.shift()?.();
+  };
+  const count = 90;
+  for (let index = 0; index < count; index += 1) model.ask(new Map([["a", 4]]));
+  answerAll();
+  for (let back = 0; back < 3; back += 1) model.give(["a"]);
+  answerAll();
+  for (let left = count - 1; left > 0; left -= 1) {
+    expect(model.inLine).toHaveLength(left);
+    for (let back = 0; back < 4; back += 1) model.give(["a"]);
+    answerAll();
+  }
+
+  expect(model.inLine).toHaveLength(0);
+  expect(model.decisionCount).toBeLessThan(6 * count);
 });

@@ -2,7 +2,9 @@
  * Owns the order in which calls of this process wait for money that calls in flight hold.
  * Does not own what they wait for (core/decisions) or how long (pipeline.ts).
  * Invariants: first come, first served per counter series: a call passes an earlier waiter only if they share no blocking counter;
- * a waiter holds nothing; at most a bounded number wait on one series.
+ * a waiter holds nothing; at most a bounded number wait on one series; the first waiter on a series was decided after whatever was freed
+ * there last. So nobody lies on money that is there, though only the first is woken: those behind it on the series are held back by it
+ * until it leaves or moves away, and then the next is the first.
  */
 
 /** So many may wait on one counter series; the next is refused at once. */
@@ -21,14 +23,17 @@ export interface Waiter {
 export interface WaitingLine {
   /** Joins at the end; `undefined` if too many wait on one of these series already. */
   join(blockedOn: readonly string[]): Waiter | undefined;
-  /** Keeps its place and waits on other series from now on. Whom it held back on those it left is woken. */
+  /** Keeps its place and waits on other series from now on. The next on each of those it left is woken. */
   move(waiter: Waiter, blockedOn: readonly string[]): void;
-  /** Whom it held back is woken. */
+  /** The next on each of its series is woken. */
   leave(waiter: Waiter): void;
   /** Counter series on which somebody waits before this waiter; for a call not in line: on which anybody waits. */
   blockedBefore(waiter: Waiter | undefined): string[];
-  /** Something was freed in these series: the waiters on them are woken, first come first. */
+  /** Something was freed in these series: the first waiter on each is woken. */
   freed(counterIds: readonly string[]): void;
+  /** Something may have been freed in any series: the first waiter on each is woken. */
+  freedSomewhere(): void;
+  /** Whatever anybody waits for may have changed. */
   wakeAll(): void;
   /**
    * Rises with everything that may let a waiter go on. With `wasFreedSince`, closes the gap between being told to wait and lying down.
@@ -47,15 +52,21 @@ export function createWaitingLine(): WaitingLine {
   /** Up to here nothing is known of single series any more. */
   let forgottenCount = 0;
 
-  /** Wakes who lies on these series; who is being decided at this moment learns of it by `wasFreedSince`. */
+  /** Wakes the first on each of these series; who is being decided at this moment learns of it by `wasFreedSince`. */
   const release = (counterIds: readonly string[]): void => {
     if (counterIds.length === 0) return;
     freedCount += 1;
     for (const id of counterIds) lastFreed.set(id, freedCount);
     if (lastFreed.size > FREED_REMEMBERED_MAX) forget();
-    if (waiters.size === 0) return;
-    const ids = new Set(counterIds);
-    for (const waiter of waiters) if (waiter.blockedOn.some((id) => ids.has(id))) waiter.wake();
+    wakeFirstOn(new Set(counterIds));
+  };
+  const wakeFirstOn = (ids: ReadonlySet<string>): void => {
+    const firsts = new Map<string, Waiter>();
+    for (const waiter of waiters) {
+      if (firsts.size === ids.size) break;
+      for (const id of waiter.blockedOn) if (ids.has(id) && !firsts.has(id)) firsts.set(id, waiter);
+    }
+    for (const waiter of new Set(firsts.values())) waiter.wake();
   };
   const forget = (): void => {
     lastFreed.clear();
@@ -95,8 +106,13 @@ export function createWaitingLine(): WaitingLine {
       return freedCount;
     },
     wasFreedSince: (count, counterIds) => forgottenCount > count || counterIds.some((id) => (lastFreed.get(id) ?? 0) > count),
-    wakeAll() {
+    freedSomewhere() {
       // Also for whoever is being decided at this moment, by what held until now.
+      freedCount += 1;
+      forget();
+      wakeFirstOn(new Set([...waiters].flatMap(({ blockedOn }) => blockedOn)));
+    },
+    wakeAll() {
       freedCount += 1;
       forget();
       for (const waiter of waiters) waiter.wake();

@@ -14,6 +14,7 @@ export const FIGURES = {
   Books: ["ledger and bill"],
   "Night story": ["spend"],
   Hard: ["simulated schedules"],
+  Waiting: ["own process", "another process"],
   Crash: ["kills", "kill images", "power cuts"],
   "Not in the way": ["coding agents", "over sockets"],
 } as const;
