@@ -57,7 +57,8 @@ async function writeEverything(file: string): Promise<void> {
     const end = [settleOf(id, 37n), voidOf(id), expireOf(id), renewOf(id, 55n)][index % 4] ?? settleOf(id, 37n);
     await ledger.apply([reserveOf(id, { atMs, scopes }), { ...end, atMs: atMs + 5_000 }]);
   }
-  await ledger.apply([settleOf("call-2", 12n), reserveOf("denied", { usd: 10n ** 9n })]);
+  const atMs = NOON_MS + 40 * 30_000;
+  await ledger.apply([settleOf("call-2", 12n, { atMs }), reserveOf("denied", { usd: 10n ** 9n, atMs })]);
   const sessions = limitOf({ name: "session", per: ["session"], amount: 100_000n, window: LIFETIME });
   await ledger.configure(rulesOf([...limits, sessions], NOON_MS + 3_600_000, "v2"));
   await ledger.close();
