@@ -24,7 +24,11 @@ export class Oracle {
 
   hear(line: CallerLine): void {
     if (line.kind === "closed") return;
-    if (line.kind === "verified") return void this.problems.push(...line.differences);
+    if (line.kind === "verified") {
+      // A file whose maker was killed before its first call is no ledger yet; opening makes it one.
+      if (this.#told.size > 0) this.problems.push(...line.differences);
+      return;
+    }
     const told = this.#told.get(line.id) ?? { cost: BigInt(line.cost), asked: new Set(), did: new Set() };
     this.#told.set(line.id, told);
     (line.kind === "asks" ? told.asked : told.did).add(line.what);
