@@ -13,7 +13,7 @@ export const FIGURES = {
   Streams: ["reading", "forwarding"],
   Books: ["ledger and bill"],
   "Night story": ["spend"],
-  Hard: ["simulated schedules"],
+  Hard: ["simulated schedules", "rounds on the engine"],
   Waiting: ["own process", "another process"],
   Crash: ["kills", "kill images", "power cuts"],
   "Not in the way": ["coding agents", "over sockets"],
