@@ -138,7 +138,7 @@ export class Batches {
     return this.#book.unfoldedCount > 0;
   }
 
-  /** Folds what is left, in a transaction of its own. @throws as {@link run}. */
+  /** Folds what is left, in a transaction of its own. What the ledger says stays the same, and so does its revision. @throws as {@link run}. */
   fold(): void {
     const { begin, commit } = this.#statements;
     begin.run();
@@ -146,7 +146,6 @@ export class Batches {
       this.#catchUp();
       this.#book.fold();
       commit.run();
-      this.#commits += 1;
     } catch (error) {
       this.#undo();
       throw error;
