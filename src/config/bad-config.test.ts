@@ -242,10 +242,23 @@ const CASES: readonly (readonly [name: string, marked: string, told: string])[] 
   ["an empty list of actions", limit("per: all\nusd: 5\nat: { 80%: ▸[] }"), "found an empty list"],
   ["a misspelt action", limit("per: all\nusd: 5\nat: { 80%: ▸alret }"), '(did you mean "alert"?)'],
   ["the action ask", limit("per: all\nusd: 5\nat: { 80%: ▸ask }"), '("ask" is not enforced yet, so it is refused)'],
+  ["a pause without a length", limit("per: all\nusd: 5\nevery: day\nat: { 80%: ▸pause }"), "like { pause: { upTo: 15m } }"],
+  ["a pause of nothing", limit("per: all\nusd: 5\nevery: day\nat: { 80%: { pause: ▸{} } }"), "upTo: LENGTH"],
   [
-    "the action pause with an option",
-    limit("per: all\nusd: 5\nat: { 80%: { ▸pause: { upTo: 15m } } }"),
-    '"pause" is not enforced yet',
+    "a pause of a day",
+    limit("per: all\nusd: 5\nevery: day\nat: { 80%: { pause: { upTo: ▸1d } } }"),
+    'limits[0].at.80%.pause.upTo: found "1d"; allowed: a length from 1s to 1h',
+  ],
+  ["a pause of a lifetime", limit("per: session\nusd: 5\nat: { 80%: ▸{ pause: { upTo: 15m } } }"), "allowed: pause with `every`"],
+  [
+    "a throttle beside a pause",
+    limit("per: all\nusd: 5\nevery: day\nat: { 80%: [{ pause: { upTo: 15m } }, ▸{ throttle: 2s }] }"),
+    "beside pause, throttle could never happen",
+  ],
+  [
+    "a stop above a pause",
+    limit("per: all\nusd: 5\nevery: day\nat: { 80%: { pause: { upTo: 15m } }, ▸100%: stop }"),
+    "refuses there",
   ],
   ["a throttle without a length", limit("per: all\nusd: 5\nat: { 80%: ▸throttle }"), "like { throttle: 2s }"],
   [

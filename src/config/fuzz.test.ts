@@ -18,7 +18,7 @@ function findFault(text: string | undefined, env: Record<string, string> = {}): 
 }
 
 const WORDS =
-  "limits name per where usd tokens requests concurrency every at all agent session tag:x 100% $5 0% 80% alert stop grace throttle downgrade models prices free true null ~ 5 1_000 -1 .nan 1e9 0x1 day 5h {} [] : - & * ! | > # ' \" a b \n".split(
+  "limits name per where usd tokens requests concurrency every at all agent session tag:x 100% $5 0% 80% alert stop grace pause upTo throttle downgrade models prices free true null ~ 5 1_000 -1 .nan 1e9 0x1 day 5h {} [] : - & * ! | > # ' \" a b \n".split(
     " ",
   );
 

@@ -89,6 +89,19 @@ const ACTION: JsonSchema = {
       required: ["grace"],
       additionalProperties: false,
     },
+    {
+      type: "object",
+      properties: {
+        pause: {
+          type: "object",
+          properties: { upTo: text("How long a call may wait for the window's end, like 15m.", LENGTH_PATTERN) },
+          required: ["upTo"],
+          additionalProperties: false,
+        },
+      },
+      required: ["pause"],
+      additionalProperties: false,
+    },
   ],
 };
 

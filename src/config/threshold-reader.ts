@@ -3,7 +3,7 @@
  * Does not own the rest of a limit (limit-reader.ts) or what an action does (core/).
  * Invariant: at most one threshold of a limit refuses, and nothing stands above it, because nothing above it could ever happen.
  */
-import type { Action, Measure, Threshold } from "../core/limits/limit.ts";
+import { isRefusingAction, type Action, type Measure, type Threshold } from "../core/limits/limit.ts";
 import { formatUsd, NANO_USD_PER_USD, parseUsd } from "../core/money/money.ts";
 import type { ConfigNode, MapEntry } from "./document.ts";
 import {
@@ -32,17 +32,19 @@ export interface ThresholdContext {
   hasDowngrade: boolean;
 }
 
-export const ACTION_NAMES = ["alert", "downgrade", "throttle", "grace", "stop"] as const;
-export const ACTIONS_NOT_YET = ["pause", "ask"] as const;
+export const ACTION_NAMES = ["alert", "downgrade", "throttle", "grace", "pause", "stop"] as const;
+export const ACTIONS_NOT_YET = ["ask"] as const;
 /** Shares from 0.01 % to 1,000 %: a limit that only tells may tell far beyond its amount. */
 export const SHARE_BPS_MAX = 100_000n;
 export const GRACE_DEFAULT = { overdraftBps: 500, callsMax: 20 } as const;
 export const GRACE_CALLS_MAX = 1_000n;
 export const THROTTLE_MS_MAX = 600_000;
+export const PAUSE_MS_MIN = 1_000;
+export const PAUSE_MS_MAX = 3_600_000;
 
 const FULL_SHARE_BPS = 10_000n;
 const GRACE_KEYS = ["overdraft", "calls"] as const;
-const ACTIONS_ALLOWED = "alert, downgrade, throttle: LENGTH, grace or stop, or a list of them";
+const ACTIONS_ALLOWED = "alert, downgrade, throttle: LENGTH, grace, pause: { upTo: LENGTH } or stop, or a list of them";
 
 /** A threshold as it was written, before its share is rounded. */
 interface WrittenThreshold {
@@ -116,10 +118,6 @@ function parseDollars(text: string): bigint | undefined {
   return text.startsWith("$") ? parseUsd(text.slice(1)) : undefined;
 }
 
-function isRefusingAction({ kind }: Action): boolean {
-  return kind === "stop" || kind === "grace";
-}
-
 function readActions(node: ConfigNode, context: ThresholdContext, problems: Problems): Action[] | undefined {
   const items = readOneOrMore(node, ACTIONS_ALLOWED, problems);
   if (items === undefined) return undefined;
@@ -142,12 +140,15 @@ function findContradiction(action: Action, before: readonly Action[], context: T
   if (before.some((other) => other.kind === kind)) return "each action once at a threshold";
   if (kind === "grace" && context.isLifetime)
     return "grace with `every` (a scope's life never ends, so grace would never begin anew)";
+  if (kind === "pause" && context.isLifetime)
+    return "pause with `every` (a scope's life never ends: there is nothing to wait for)";
   if (kind === "downgrade" && !context.hasDowngrade)
     return "downgrade with `models: { downgrade: { MODEL: MODEL } }` that says to what";
   const kinds = new Set([kind, ...before.map((other) => other.kind)]);
-  if (!kinds.has("stop")) return undefined;
-  const moot = [...kinds].find((other) => other !== "stop" && other !== "alert");
-  return moot === undefined ? undefined : `stop alone or with alert (beside stop, ${moot} could never happen)`;
+  const last = kinds.has("stop") ? "stop" : kinds.has("pause") ? "pause" : undefined;
+  if (last === undefined) return undefined;
+  const moot = [...kinds].find((other) => other !== last && other !== "alert");
+  return moot === undefined ? undefined : `${last} alone or with alert (beside ${last}, ${moot} could never happen)`;
 }
 
 function readAction(node: ConfigNode, problems: Problems): Action | undefined {
@@ -156,11 +157,12 @@ function readAction(node: ConfigNode, problems: Problems): Action | undefined {
   const [entry] = node.entries;
   if (entry?.key === "throttle") return readThrottle(entry.value, problems);
   if (entry?.key === "grace") return readGrace(entry.value, problems);
+  if (entry?.key === "pause") return readPause(entry.value, problems);
   if (entry === undefined) return problems.add(node.place, "an empty mapping", ACTIONS_ALLOWED);
   return problems.add(
     entry.keyPlace,
     quote(entry.key),
-    explainAction(entry.key, "throttle: LENGTH or grace: { overdraft, calls }"),
+    explainAction(entry.key, "throttle: LENGTH, grace: { overdraft, calls } or pause: { upTo: LENGTH }"),
   );
 }
 
@@ -174,6 +176,8 @@ function readBareAction(place: Place, text: string, problems: Problems): Action 
       return { kind: "grace", ...GRACE_DEFAULT };
     case "throttle":
       return problems.add(place, quote(text), "throttle with how far calls start apart, like { throttle: 2s }");
+    case "pause":
+      return problems.add(place, quote(text), "pause with how long a call may wait, like { pause: { upTo: 15m } }");
     default:
       return problems.add(place, quote(text), explainAction(text, oneOf(ACTION_NAMES, text)));
   }
@@ -187,6 +191,16 @@ function readThrottle(node: ConfigNode, problems: Problems): Action | undefined 
   const intervalMs = node.kind === "text" ? parseLengthMs(node.text) : undefined;
   if (intervalMs !== undefined && intervalMs > 0 && intervalMs <= THROTTLE_MS_MAX) return { kind: "throttle", intervalMs };
   return problems.add(node.place, describeFound(node), "a length from 1ms to 10m, like 2s");
+}
+
+function readPause(node: ConfigNode, problems: Problems): Action | undefined {
+  const fields = readFields(node, ["upTo"], problems);
+  if (fields === undefined) return undefined;
+  const upTo = fields.get("upTo")?.value;
+  if (upTo === undefined) return problems.add(node.place, describeFound(node), "upTo: LENGTH, like { pause: { upTo: 15m } }");
+  const upToMs = upTo.kind === "text" ? parseLengthMs(upTo.text) : undefined;
+  if (upToMs !== undefined && upToMs >= PAUSE_MS_MIN && upToMs <= PAUSE_MS_MAX) return { kind: "pause", upToMs };
+  return problems.add(upTo.place, describeFound(upTo), "a length from 1s to 1h, like 15m");
 }
 
 function readGrace(node: ConfigNode, problems: Problems): Action | undefined {

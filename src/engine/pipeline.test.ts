@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Operation } from "../core/decisions/operations.ts";
 import { anthropic } from "../providers/anthropic/anthropic.ts";
-import { createPresence, settle, startEngine, type EngineBench, type Failure } from "./engine.fixture.ts";
+import { createPresence, settle, START_MS, startEngine, type EngineBench, type Failure } from "./engine.fixture.ts";
 import { WAIT_MS_MAX, type IncomingCall, type Opening } from "./pipeline.ts";
 import type { RunningCall } from "./running-call.ts";
 import { WAITERS_MAX } from "./waiting-line.ts";
@@ -220,6 +220,75 @@ describe("a caller that leaves", () => {
 
     expect(codeOf(slowed.opening)).toBe("gone");
     expect([await bench.reserved(), bench.clock.timerCount]).toEqual([0n, 0]);
+  });
+});
+
+describe("a limit that pauses", () => {
+  /** Noon plus 50 minutes: the hour ends in ten. */
+  const LATE_MS = START_MS + 50 * 60_000;
+  const HOURLY = "limits: [{ name: hourly, per: all, requests: 2, every: hour, at: { 100%: { pause: { upTo: 15m } } } }]";
+
+  test("lets calls wait for the window's end, past the ordinary time, holding nothing, and tells once", async () => {
+    const bench = await startEngine(HOURLY);
+    await bench.clock.advance(LATE_MS - START_MS);
+    await complete(await admit(bench));
+    await complete(await admit(bench));
+    expect(bench.notifier.alerts.map(({ actions }) => actions)).toEqual([["pause"]]);
+    const waiters = [begin(bench), begin(bench), begin(bench)];
+
+    await bench.clock.advance(10 * 60_000 - 1);
+    expect(waiters.map(({ opening }) => codeOf(opening))).toEqual(["open", "open", "open"]);
+    expect([await bench.reserved(), bench.engine.waitingOn("all requests@hour:UTC")]).toEqual([0n, 3]);
+    await bench.clock.advance(1);
+
+    // In the order in which they came; the third finds the next hour's two spent, and that ends too late for it.
+    expect(waiters.map(({ opening }) => codeOf(opening))).toEqual(["admitted", "admitted", "limit_reached"]);
+    expect(admitted(waiters[0]?.opening).decision).toMatchObject({ marks: ["waited"], delayMs: 600_000 });
+    expect(bench.notifier.alerts).toHaveLength(2);
+  });
+
+  test("refuses, and says when it resets, where the window ends too late for it or for the caller", async () => {
+    const bench = await startEngine(HOURLY);
+    await complete(await admit(bench));
+    await complete(await admit(bench));
+    expect(codeOf(await bench.engine.open(bench.callOf()))).toBe("limit_reached");
+
+    await bench.clock.advance(LATE_MS - START_MS);
+    const opening = await bench.engine.open(bench.callOf({ deadlineAtMs: LATE_MS + 5 * 60_000 }));
+    expect(opening).toMatchObject({
+      outcome: "refused",
+      refusal: { details: { code: "limit_reached", resetsAt: "2026-11-22T13:00:00Z" } },
+    });
+  });
+
+  test("lets smaller calls pass that there is money for, and tells also where what is left is merely too little", async () => {
+    const bench = await startEngine(
+      "limits: [{ name: hourly, per: all, outputTokens: 2_000, every: hour, fit: off, at: { 100%: { pause: { upTo: 1h } } } }]",
+    );
+    await complete(await admit(bench), { input_tokens: 10, output_tokens: 700 });
+    const large = begin(bench, { maxTokens: 1_500 } as Partial<IncomingCall>);
+    await settle();
+    expect([codeOf(large.opening), bench.notifier.alerts.length]).toEqual(["open", 1]);
+
+    await complete(await admit(bench));
+    await bench.clock.advance(3_600_000);
+    expect([codeOf(large.opening), bench.notifier.alerts.length]).toEqual(["admitted", 1]);
+  });
+
+  test("is left by a caller who goes, and by a change of the rules", async () => {
+    const bench = await startEngine(HOURLY);
+    await bench.clock.advance(LATE_MS - START_MS);
+    await complete(await admit(bench));
+    await complete(await admit(bench));
+    const [leaving, staying] = [begin(bench), begin(bench)];
+    await settle();
+
+    leaving.leave();
+    await bench.configure(HOURLY.replace("requests: 2", "requests: 3"));
+    bench.engine.rulesChanged();
+    await settle();
+
+    expect([codeOf(leaving.opening), codeOf(staying.opening)]).toEqual(["gone", "admitted"]);
   });
 });
 

@@ -92,6 +92,8 @@ interface Attempt {
   call: CallFacts;
   receivedAtMs: number;
   deadlineAtMs: number;
+  /** Since when it waits for a limit that pauses calls. */
+  pausedSinceMs: number | undefined;
   /** Those it was last decided by. A call is settled by the prices it was admitted with, whatever is reloaded meanwhile. */
   rules: Rules;
   waiter: Waiter | undefined;
@@ -99,6 +101,8 @@ interface Attempt {
   /** Time spent waiting or throttled so far. */
   hasWaited: boolean;
 }
+
+type WaitResult = Extract<ReserveResult, { outcome: "wait" }>;
 
 export function createEngine(options: EngineOptions): Engine {
   const { ledger, clock, ids, notifier } = options;
@@ -183,6 +187,7 @@ export function createEngine(options: EngineOptions): Engine {
       call,
       receivedAtMs,
       deadlineAtMs,
+      pausedSinceMs: undefined,
       rules: options.rules(),
       waiter: undefined,
       grantedStartsMs: {},
@@ -224,13 +229,16 @@ export function createEngine(options: EngineOptions): Engine {
           break;
         }
         case "wait": {
-          if (clock.nowMs() >= attempt.deadlineAtMs || !joinLine(attempt, result.blockedOn)) {
+          if (result.pause !== undefined) paused(attempt, result.pause, result.untilMs);
+          if (clock.nowMs() >= attempt.deadlineAtMs || !joinLine(attempt, result)) {
             return refuseRecorded(attempt, whyNotWaiting(result, clock.nowMs()));
           }
           attempt.hasWaited = true;
           // Something was freed while the ledger decided: look again rather than sleep through it.
           if (line.wasFreedSince(freedBefore, result.blockedOn)) break;
           await pause(attempt, Math.min(result.untilMs, attempt.deadlineAtMs), attempt.waiter);
+          // From here on it waits its turn like everybody, in the order in which those came who were paused with it.
+          if (attempt.waiter?.isPaused === true && clock.nowMs() >= result.untilMs) line.move(attempt.waiter, result.blockedOn);
           break;
         }
       }
@@ -245,6 +253,7 @@ export function createEngine(options: EngineOptions): Engine {
     const candidates = candidatesFor({ ...attempt.rules, provider: incoming.provider, facts, atMs, usualOutputTokens });
     const heldBack = line.blockedBefore(attempt.waiter);
     const { deadlineAtMs } = incoming;
+    const { pausedSinceMs } = attempt;
     const operation: ReserveOperation = {
       kind: "reserve",
       atMs,
@@ -254,6 +263,7 @@ export function createEngine(options: EngineOptions): Engine {
       heldBack,
       grantedStartsMs,
       ...(deadlineAtMs === undefined ? {} : { deadlineAtMs }),
+      ...(pausedSinceMs === undefined ? {} : { pausedSinceMs }),
     };
     hold(call.callId);
     try {
@@ -304,9 +314,17 @@ export function createEngine(options: EngineOptions): Engine {
     return { outcome: "admitted", call: running.run({ ...runInputOf(attempt, { candidate, marks: [] }), unwritten }) };
   }
 
-  function joinLine(attempt: Attempt, blockedOn: readonly string[]): boolean {
-    if (attempt.waiter === undefined) attempt.waiter = line.join(blockedOn);
-    else line.move(attempt.waiter, blockedOn);
+  /** The limit itself says how long is waited; what follows then is a wait like any other. */
+  function paused(attempt: Attempt, { sinceMs, alerts }: NonNullable<WaitResult["pause"]>, untilMs: number): void {
+    for (const alert of alerts) notifier.alert(alert);
+    attempt.pausedSinceMs = sinceMs;
+    attempt.deadlineAtMs = Math.min(untilMs + WAIT_MS_MAX, attempt.incoming.deadlineAtMs ?? Infinity);
+  }
+
+  function joinLine(attempt: Attempt, { blockedOn, pause: pausing }: WaitResult): boolean {
+    const isPaused = pausing !== undefined;
+    if (attempt.waiter === undefined) attempt.waiter = line.join(blockedOn, isPaused);
+    else line.move(attempt.waiter, blockedOn, isPaused);
     if (attempt.waiter !== undefined) poll.start();
     return attempt.waiter !== undefined;
   }
@@ -422,10 +440,10 @@ export interface RefusalReason {
 }
 
 /** A wait that ends without its turn: for spent money that clears soon, or for money that calls in flight hold. */
-function whyNotWaiting({ view, untilMs }: Extract<ReserveResult, { outcome: "wait" }>, nowMs: number): RefusalReason {
+function whyNotWaiting({ view, untilMs, pause }: WaitResult, nowMs: number): RefusalReason {
   const isSpent = view?.bound !== undefined && view.ceiling !== undefined && view.spent + view.bound > view.ceiling;
   if (!isSpent) return { code: "held_by_calls_in_flight", view };
-  return { code: "rate_limited", view, clearsAtMs: Math.max(nowMs, untilMs) };
+  return { code: pause === undefined ? "rate_limited" : "limit_reached", view, clearsAtMs: Math.max(nowMs, untilMs) };
 }
 
 function runInputOf(

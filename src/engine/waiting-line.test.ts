@@ -43,6 +43,42 @@ describe("who is held back", () => {
   });
 });
 
+describe("the paused", () => {
+  test("hold nobody back, are held back, and are woken beside the first in turn", () => {
+    const line = createWaitingLine();
+    const woken: string[] = [];
+    const paused = line.join(["a"], true);
+    if (paused === undefined) throw new Error("the line is full");
+    paused.wake = () => woken.push("paused");
+    const second = lie(line, ["a"], woken, "second");
+    lie(line, ["a"], woken, "third");
+
+    expect(line.blockedBefore(second)).toEqual([]);
+    expect(line.blockedBefore(undefined)).toEqual(["a"]);
+    line.freed(["a"]);
+    expect(woken).toEqual(["second", "paused"]);
+  });
+
+  test("let those go on whom they held back before, and have a place of their own in the length of the line", () => {
+    const line = createWaitingLine();
+    const woken: string[] = [];
+    const first = lie(line, ["a"], woken, "first");
+    const second = lie(line, ["a"], woken, "second");
+
+    // As while it is decided: who moves is awake.
+    first.wake = () => undefined;
+    line.move(first, ["a"], true);
+    expect([woken, line.blockedBefore(second)]).toEqual([["second"], []]);
+    line.move(first, ["a"]);
+    expect(line.blockedBefore(second)).toEqual(["a"]);
+
+    for (let index = 2; index < WAITERS_MAX; index += 1) lie(line, ["a"]);
+    expect(line.join(["a"])).toBeUndefined();
+    expect(line.join(["a"], true)).toBeDefined();
+    expect(line.waitingOn("a")).toBe(WAITERS_MAX + 1);
+  });
+});
+
 describe("waking", () => {
   test("wakes the first waiter of every freed series, and nobody whom it holds back", () => {
     const line = createWaitingLine();

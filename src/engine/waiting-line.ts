@@ -7,7 +7,7 @@
  * until it leaves or moves away, and then the next is the first.
  */
 
-/** So many may wait on one counter series; the next is refused at once. */
+/** So many may wait on one counter series, and so many be paused there; the next is refused at once. */
 export const WAITERS_MAX = 100;
 
 /** Of so many series it is remembered when they were last freed; whoever asks for one that was forgotten is told yes. */
@@ -16,18 +16,20 @@ const FREED_REMEMBERED_MAX = 10_000;
 export interface Waiter {
   /** Counter series it is blocked on now. Changed by `move` only. */
   blockedOn: readonly string[];
+  /** It waits for the end of a window, not for calls in flight: it holds nobody back. Changed by `move` only. */
+  isPaused: boolean;
   /** Wakes it, to be decided afresh. Replaced each time it lies down. */
   wake: () => void;
 }
 
 export interface WaitingLine {
   /** Joins at the end; `undefined` if too many wait on one of these series already. */
-  join(blockedOn: readonly string[]): Waiter | undefined;
+  join(blockedOn: readonly string[], isPaused?: boolean): Waiter | undefined;
   /** Keeps its place and waits on other series from now on. The next on each of those it left is woken. */
-  move(waiter: Waiter, blockedOn: readonly string[]): void;
+  move(waiter: Waiter, blockedOn: readonly string[], isPaused?: boolean): void;
   /** The next on each of its series is woken. */
   leave(waiter: Waiter): void;
-  /** Counter series on which somebody waits before this waiter; for a call not in line: on which anybody waits. */
+  /** Counter series on which somebody who is not paused waits before this waiter; for a call not in line: on which anybody waits. */
   blockedBefore(waiter: Waiter | undefined): string[];
   /** Something was freed in these series: the first waiter on each is woken. */
   freed(counterIds: readonly string[]): void;
@@ -61,33 +63,37 @@ export function createWaitingLine(): WaitingLine {
     wakeFirstOn(new Set(counterIds));
   };
   const wakeFirstOn = (ids: ReadonlySet<string>): void => {
-    const firsts = new Map<string, Waiter>();
+    // The paused hold nobody back, and one of them may fit where what was spent turned out to be less.
+    const firsts = { inTurn: new Map<string, Waiter>(), paused: new Map<string, Waiter>() };
     for (const waiter of waiters) {
-      if (firsts.size === ids.size) break;
-      for (const id of waiter.blockedOn) if (ids.has(id) && !firsts.has(id)) firsts.set(id, waiter);
+      const first = waiter.isPaused ? firsts.paused : firsts.inTurn;
+      for (const id of waiter.blockedOn) if (ids.has(id) && !first.has(id)) first.set(id, waiter);
     }
-    for (const waiter of new Set(firsts.values())) waiter.wake();
+    for (const waiter of new Set([...firsts.inTurn.values(), ...firsts.paused.values()])) waiter.wake();
   };
   const forget = (): void => {
     lastFreed.clear();
     forgottenCount = freedCount;
   };
-  const waitingOn = (counterId: string): number => {
+  const countOn = (counterId: string, isCounted: (waiter: Waiter) => boolean): number => {
     let count = 0;
-    for (const { blockedOn } of waiters) if (blockedOn.includes(counterId)) count += 1;
+    for (const waiter of waiters) if (waiter.blockedOn.includes(counterId) && isCounted(waiter)) count += 1;
     return count;
   };
 
   return {
-    join(blockedOn) {
-      if (blockedOn.some((id) => waitingOn(id) >= WAITERS_MAX)) return undefined;
-      const waiter: Waiter = { blockedOn, wake: () => undefined };
+    join(blockedOn, isPaused = false) {
+      const isLike = (waiter: Waiter): boolean => waiter.isPaused === isPaused;
+      if (blockedOn.some((id) => countOn(id, isLike) >= WAITERS_MAX)) return undefined;
+      const waiter: Waiter = { blockedOn, isPaused, wake: () => undefined };
       waiters.add(waiter);
       return waiter;
     },
-    move(waiter, blockedOn) {
-      const left = waiter.blockedOn.filter((id) => !blockedOn.includes(id));
+    move(waiter, blockedOn, isPaused = false) {
+      const isHeldStill = (id: string): boolean => blockedOn.includes(id) && (waiter.isPaused || !isPaused);
+      const left = waiter.blockedOn.filter((id) => !isHeldStill(id));
       waiter.blockedOn = blockedOn;
+      waiter.isPaused = isPaused;
       release(left);
     },
     leave(waiter) {
@@ -97,7 +103,7 @@ export function createWaitingLine(): WaitingLine {
       const ids = new Set<string>();
       for (const other of waiters) {
         if (other === waiter) break;
-        for (const id of other.blockedOn) ids.add(id);
+        if (!other.isPaused) for (const id of other.blockedOn) ids.add(id);
       }
       return [...ids];
     },
@@ -117,7 +123,7 @@ export function createWaitingLine(): WaitingLine {
       forget();
       for (const waiter of waiters) waiter.wake();
     },
-    waitingOn,
+    waitingOn: (counterId) => countOn(counterId, () => true),
     get size() {
       return waiters.size;
     },

@@ -387,6 +387,33 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
         expect(await ledger.alerts({ limit: 1 })).toHaveLength(1);
       });
 
+      test.each([{}, { fit: "off" as const }])(
+        "tells once that calls wait for a limit that pauses, and keeps its length (%j)",
+        async (more) => {
+          const upToMs = 13 * HOUR_MS;
+          const thresholds = [at(100n, { kind: "pause", upToMs })];
+          await ledger.configure(rulesOf([{ ...limitOf({ amount: 100n, thresholds }), ...more }]));
+          await ledger.apply([reserveOf("1", { usd: 60n }), settleOf("1", 60n)]);
+
+          const [first] = await ledger.apply([reserveOf("2", { usd: 60n })]);
+          const [second] = await ledger.apply([reserveOf("3", { usd: 60n })]);
+          const [hurried] = await ledger.apply([{ ...reserveOf("4", { usd: 60n }), deadlineAtMs: NOON_MS + HOUR_MS }]);
+
+          const clearsAtMs = NOON_MS + 12 * HOUR_MS;
+          expect(first).toMatchObject({
+            outcome: "wait",
+            untilMs: clearsAtMs,
+            pause: { sinceMs: NOON_MS, alerts: [{ threshold: "at 100" }] },
+          });
+          expect(second).toMatchObject({ outcome: "wait", pause: { alerts: [] } });
+          expect(hurried).toMatchObject({ outcome: "denied", code: "limit_reached", clearsAtMs });
+          expect(await ledger.alerts({ limit: 10 })).toHaveLength(1);
+          const [denied] = await ledger.calls({ limit: 1, callId: "4" });
+          expect(denied?.decision?.admit.views).toMatchObject([{ pauseUpToMs: upToMs, ...more }]);
+          expect(denied?.decision?.admit.views[0]?.fit).toBe(more.fit);
+        },
+      );
+
       test("says which limits are in force, the last configured", async () => {
         expect(await ledger.limits()).toEqual([]);
         await ledger.configure(rulesOf([limitOf({ amount: 1n })]));

@@ -297,3 +297,44 @@ test("whatever the figures: admitted means room everywhere, and a refusal for wa
     }),
   );
 });
+
+describe("a limit that pauses", () => {
+  const MINUTE_MS = 60_000;
+  const spent = { spent: 91n, clearsAtMs: NOW_MS + 10 * MINUTE_MS, pauseUpToMs: 15 * MINUTE_MS };
+
+  test("makes a call wait for it to clear, and says since when", () => {
+    expect(decide([spent])).toMatchObject({
+      outcome: "wait",
+      untilMs: NOW_MS + 10 * MINUTE_MS,
+      pause: { sinceMs: NOW_MS, by: { spent: 91n } },
+    });
+    expect(decide([spent], { pausedSinceMs: NOW_MS - 5 * MINUTE_MS })).toMatchObject({
+      pause: { sinceMs: NOW_MS - 5 * MINUTE_MS },
+    });
+  });
+
+  test.each([
+    ["it clears too late", { clearsAtMs: NOW_MS + 15 * MINUTE_MS + 1 }, {}],
+    ["it never clears", { clearsAtMs: Infinity }, {}],
+    ["the call waits for too long already", {}, { pausedSinceMs: NOW_MS - 5 * MINUTE_MS - 1 }],
+    ["its caller leaves before", {}, { deadlineAtMs: NOW_MS + 10 * MINUTE_MS - 1 }],
+  ] as const)("refuses where %s", (_why, view, input) => {
+    const clearsAtMs = "clearsAtMs" in view ? view.clearsAtMs : spent.clearsAtMs;
+    expect(decide([{ ...spent, ...view }], input)).toMatchObject({
+      outcome: "denied",
+      by: { code: "limit_reached", clearsAtMs },
+    });
+  });
+
+  test("is like any other where it has room, where calls in flight hold it, and where it clears in a moment", () => {
+    expect(decide([{ ...spent, spent: 90n }]).outcome).toBe("admitted");
+    expect(decide([{ ...spent, spent: 80n, reserved: 20n }])).toMatchObject({ outcome: "wait" });
+    expect(decide([{ ...spent, spent: 80n, reserved: 20n }])).not.toHaveProperty("pause");
+    expect(decide([{ ...spent, clearsAtMs: NOW_MS + 10_000 }])).not.toHaveProperty("pause");
+    expect(decide([{ ...spent, bound: 101n }])).toMatchObject({ by: { code: "limit_too_small" } });
+  });
+
+  test("gives way to one that refuses", () => {
+    expect(decide([spent, { spent: 100n, limit: "hard" }])).toMatchObject({ outcome: "denied", by: { view: { limit: "hard" } } });
+  });
+});

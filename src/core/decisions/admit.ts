@@ -37,6 +37,8 @@ export interface LimitView {
   clearsAtMs: number;
   /** `off`: the call is not made smaller for this limit. */
   fit?: "off";
+  /** A call that finds it spent waits so long for it to clear; absent: such a call is refused. */
+  pauseUpToMs?: number;
 }
 
 /** How the bounds of the call follow its max_tokens. */
@@ -71,6 +73,8 @@ export interface AdmitInput {
   nowMs: number;
   /** The caller waits no longer than this; absent: it named none. */
   deadlineAtMs?: number;
+  /** Since when this call waits for a limit that pauses; absent: it does not yet. */
+  pausedSinceMs?: number;
   /** Absent: the call cannot be made smaller. */
   fit?: FitInput;
 }
@@ -86,7 +90,14 @@ export interface RefusedBy {
 
 export type Admission =
   | { outcome: "admitted"; isGraced: boolean; /** Made smaller to fit; absent: as it was asked. */ maxTokens?: number }
-  | { outcome: "wait"; blockedOn: readonly string[]; /** Look again at this instant even if nothing is freed. */ untilMs: number }
+  | {
+      outcome: "wait";
+      blockedOn: readonly string[];
+      /** Look again at this instant even if nothing is freed. */
+      untilMs: number;
+      /** The limit that would refuse the call if it did not pause it, and since when it does. */
+      pause?: { sinceMs: number; by: LimitView };
+    }
   | { outcome: "throttled"; startAtMs: number }
   | { outcome: "denied"; by: RefusedBy };
 
@@ -185,7 +196,8 @@ function isFree({ measure, bound }: LimitView): boolean {
   return measure === "usd" && bound === 0n;
 }
 
-function refusalBy(view: LimitView, { isPriceKnown, nowMs, fit }: AdmitInput): RefusedBy | undefined {
+function refusalBy(view: LimitView, input: AdmitInput): RefusedBy | undefined {
+  const { isPriceKnown, nowMs, fit } = input;
   if (view.ceiling === undefined || isFree(view)) return undefined;
   const least = leastBound(view, fit);
   if (least === undefined) {
@@ -197,23 +209,39 @@ function refusalBy(view: LimitView, { isPriceKnown, nowMs, fit }: AdmitInput): R
   if (least > ceiling) return { code: "limit_too_small", view: asked, clearsAtMs: Infinity };
   if (view.spent + least <= ceiling) return undefined;
   const waitMs = view.clearsAtMs - nowMs;
-  if (waitMs <= WAIT_MS_MAX) return undefined;
+  if (waitMs <= WAIT_MS_MAX || view.clearsAtMs <= pausableUntilMs(view, input)) return undefined;
   return { code: waitMs <= RETRY_MS_MAX ? "rate_limited" : "limit_reached", view: asked, clearsAtMs: view.clearsAtMs };
 }
 
-function findWait({ views, heldBack, nowMs, fit }: AdmitInput, maxTokens: number | undefined): Admission | undefined {
+/** Until when the call may wait for the limit to clear, where it pauses calls. */
+function pausableUntilMs({ pauseUpToMs }: LimitView, { pausedSinceMs, nowMs, deadlineAtMs }: AdmitInput): number {
+  if (pauseUpToMs === undefined) return -Infinity;
+  return Math.min((pausedSinceMs ?? nowMs) + pauseUpToMs, deadlineAtMs ?? Infinity);
+}
+
+function findWait(input: AdmitInput, maxTokens: number | undefined): Admission | undefined {
+  const { views, heldBack, nowMs, fit } = input;
   const isBlocking = (view: LimitView): boolean =>
     view.ceiling !== undefined && view.spent + view.reserved + (boundWith(view, fit, maxTokens) ?? 0n) > ceilingFor(view);
   const blocking = views.filter((view) => !isFree(view) && (isBlocking(view) || heldBack.has(view.counterId)));
   if (blocking.length === 0) return undefined;
   const untilMs = Math.min(Infinity, ...blocking.map((view) => looksAgainAtMs(view, fit)).filter((atMs) => atMs > nowMs));
-  return { outcome: "wait", blockedOn: blocking.map(({ counterId }) => counterId), untilMs };
+  // Near enough, it waits in line like everybody: whoever is paused is passed by smaller calls that there is money for.
+  const by = blocking.find(
+    (view) => view.pauseUpToMs !== undefined && isSpent(view, fit) && view.clearsAtMs - nowMs > WAIT_MS_MAX,
+  );
+  const pause = by && { sinceMs: input.pausedSinceMs ?? nowMs, by };
+  return { outcome: "wait", blockedOn: blocking.map(({ counterId }) => counterId), untilMs, ...(pause && { pause }) };
 }
 
 /** When time alone changes what blocks: spent clears, or the window that the reservations lie in is over. */
 function looksAgainAtMs(view: LimitView, fit: FitInput | undefined): number {
-  const isSpent = view.spent + (leastBound(view, fit) ?? 0n) > ceilingFor(view);
-  return isSpent ? view.clearsAtMs : view.windowEndMs;
+  return isSpent(view, fit) ? view.clearsAtMs : view.windowEndMs;
+}
+
+/** True if it would not take the call even with nothing in flight. */
+function isSpent(view: LimitView, fit: FitInput | undefined): boolean {
+  return view.spent + (leastBound(view, fit) ?? 0n) > ceilingFor(view);
 }
 
 function ceilingFor(view: LimitView): bigint {

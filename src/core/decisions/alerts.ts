@@ -5,7 +5,7 @@
  */
 import { parseWindowKey } from "../windows/windows.ts";
 import { clearsAtMs, totalsOf, windowOf, type CallCounter, type ScopeState } from "./counters.ts";
-import type { Action, Limit, Threshold } from "../limits/limit.ts";
+import { refusingThresholdOf, type Action, type Limit, type Threshold } from "../limits/limit.ts";
 
 /** A threshold was reached; or, with less than `thresholdAmount` spent, its limit refused a call that what is left is too little for. */
 export interface Alert {
@@ -24,7 +24,7 @@ export interface Alert {
 }
 
 /** `alert` tells, and so does everything that stops or holds calls. `downgrade` and `throttle` alone change calls without telling. */
-const TELLING: ReadonlySet<Action["kind"]> = new Set(["alert", "stop", "grace"]);
+const TELLING: ReadonlySet<Action["kind"]> = new Set(["alert", "stop", "grace", "pause"]);
 
 /** Finds the thresholds to tell now and remembers that they were told. */
 export function collectAlerts(
@@ -56,7 +56,7 @@ const NOTHING_TO_TELL = { alerts: [], isToldChanged: false };
  */
 export function collectRefusalAlert(state: ScopeState, counter: CallCounter, atMs: number): Alert | undefined {
   const { limit } = counter.compiled;
-  const threshold = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "stop" || kind === "grace"));
+  const threshold = refusingThresholdOf(limit);
   if (threshold === undefined || !tell(state, counter, threshold, atMs).isDue) return undefined;
   return alertOf(counter, threshold, totalsOf(state, counter.compiled, atMs).spent, atMs);
 }

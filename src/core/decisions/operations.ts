@@ -29,6 +29,8 @@ export interface ReserveOperation {
   grantedStartsMs: Readonly<Record<string, number>>;
   /** The caller waits no longer than this (epoch ms): a start after it is refused, and not taken from others. */
   deadlineAtMs?: number;
+  /** Since when this call waits for a limit that pauses calls; absent: it does not yet. */
+  pausedSinceMs?: number;
   /** True: records a call that was let through while the ledger could not be written, whatever the limits say. */
   isForced?: boolean;
 }
@@ -110,7 +112,15 @@ export type ReserveResult =
       /** Counter series this call holds. */
       counterIds: readonly string[];
     }
-  | { kind: "reserve"; outcome: "wait"; blockedOn: readonly string[]; view: LimitView | undefined; untilMs: number }
+  | {
+      kind: "reserve";
+      outcome: "wait";
+      blockedOn: readonly string[];
+      view: LimitView | undefined;
+      untilMs: number;
+      /** A limit makes it wait for its end instead of refusing it. */
+      pause?: { sinceMs: number; alerts: readonly Alert[] };
+    }
   | { kind: "reserve"; outcome: "throttled"; startAtMs: number; grantedStartsMs: Readonly<Record<string, number>> }
   | {
       kind: "reserve";

@@ -6,7 +6,7 @@
  */
 import { collectRefusalAlert, type Alert } from "./alerts.ts";
 import { toNanoUsd } from "../money/money.ts";
-import type { Limit } from "../limits/limit.ts";
+import { refusingThresholdOf, type Limit } from "../limits/limit.ts";
 import {
   admit,
   boundWith,
@@ -96,6 +96,7 @@ function admitInput(
     paces: distinctPaces(counters.flatMap((counter) => pacesOf(book, operation, counter))),
     heldBack: new Set(operation.heldBack),
     ...(operation.deadlineAtMs === undefined ? {} : { deadlineAtMs: operation.deadlineAtMs }),
+    ...(operation.pausedSinceMs === undefined ? {} : { pausedSinceMs: operation.pausedSinceMs }),
     isPriceKnown: candidate.usdBound !== undefined,
     unboundedParts: candidate.unboundedParts,
     nowMs: operation.atMs,
@@ -135,12 +136,18 @@ function viewOf(
     windowEndMs: windowOf(limit, atMs).endMs,
     clearsAtMs: atMs,
     ...(limit.fit === undefined ? {} : { fit: limit.fit }),
+    ...pauseOf(limit),
   };
   const least = leastBound(view, fit);
   if (ceiling !== undefined && least !== undefined && spent + least > (view.graceCeiling ?? ceiling)) {
     view.clearsAtMs = clearsAtMs(state, compiled, atMs, ceiling - least);
   }
   return view;
+}
+
+function pauseOf(limit: Limit): Pick<LimitView, "pauseUpToMs"> {
+  const pause = refusingThresholdOf(limit)?.actions.find(({ kind }) => kind === "pause");
+  return pause?.kind === "pause" ? { pauseUpToMs: pause.upToMs } : {};
 }
 
 /** The second ceiling of a session that is in the middle of its work, or `undefined`. A `stop` is never passed, graced or not. */
@@ -223,10 +230,13 @@ function concludeReserve(context: ReserveContext): ReserveResult {
   const { book, operation, candidate, input, admission } = context;
   switch (admission.outcome) {
     case "wait": {
-      const view = input.views.find(({ counterId }) => counterId === admission.blockedOn[0]);
+      const { blockedOn, untilMs, pause } = admission;
+      const view = pause?.by ?? input.views.find(({ counterId }) => counterId === blockedOn[0]);
       // What it waits for is room for its smallest form.
       const least = view && { ...view, bound: leastBound(view, input.fit) };
-      return { kind: "reserve", outcome: "wait", blockedOn: admission.blockedOn, view: least, untilMs: admission.untilMs };
+      const wait = { kind: "reserve" as const, outcome: "wait" as const, blockedOn, view: least, untilMs };
+      // Told like a refusal: the limit lets nothing through that does not wait for its end.
+      return pause === undefined ? wait : { ...wait, pause: { sinceMs: pause.sinceMs, alerts: alertsOfRefusal(context, view) } };
     }
     case "throttled":
       return { kind: "reserve", ...admission, grantedStartsMs: takeStarts(context, admission.startAtMs) };

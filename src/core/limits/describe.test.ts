@@ -47,6 +47,13 @@ test.each<[string, Limit]>([
     }),
   ],
   [
+    "a: all calls together may spend $50.00 a day (UTC; ends 2026-11-23 00:00 UTC); paused at $50.00 (a call waits up to 15 minutes for the limit to clear).",
+    limit({
+      window: DAY,
+      thresholds: [{ amount: 50n * USD, label: "100%", actions: [{ kind: "alert" }, { kind: "pause", upToMs: 900_000 }] }],
+    }),
+  ],
+  [
     "a: each agent may use 500,000 tokens (cache reads not counted) a day (Europe/Berlin; ends 2026-11-23 00:00 Europe/Berlin); from 500,000 on running sessions may finish (at most 20 calls each, never above 525,000) and nothing new starts.",
     limit({
       per: ["agent"],

@@ -6,7 +6,7 @@ import { Temporal } from "temporal-polyfill";
 import { formatUsd } from "../money/money.ts";
 import { windowAt } from "../windows/windows.ts";
 import type { Action, Limit, Measure, ScopeName, Threshold, WherePattern, Window } from "./limit.ts";
-import { isRefusing } from "./limit.ts";
+import { isRefusing, isRefusingAction } from "./limit.ts";
 
 const FULL_SHARE_BPS = 10_000n;
 const WEEK_DAY_NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"] as const;
@@ -133,7 +133,7 @@ function describeThresholds(limit: Limit): string {
 
 /** A threshold that refuses tells by refusing: saying both would be saying it twice. */
 function isTold(actions: readonly Action[]): boolean {
-  return actions.some(({ kind }) => kind === "alert") && !actions.some(({ kind }) => kind === "stop" || kind === "grace");
+  return actions.some(({ kind }) => kind === "alert") && !actions.some(isRefusingAction);
 }
 
 function describeAction(limit: Limit, threshold: Threshold, action: Action): string | undefined {
@@ -147,6 +147,8 @@ function describeAction(limit: Limit, threshold: Threshold, action: Action): str
       return `one start every ${formatLength(action.intervalMs)} from ${at}`;
     case "grace":
       return describeGrace(limit.measure, threshold.amount, action);
+    case "pause":
+      return `paused at ${at} (a call waits up to ${formatLength(action.upToMs)} for the limit to clear)`;
     case "stop":
       return limit.measure === "concurrency" ? `a call over ${at} waits` : `stopped at ${at}`;
   }

@@ -25,6 +25,7 @@ export type Action =
   | { kind: "downgrade" }
   | { kind: "throttle"; intervalMs: number }
   | { kind: "grace"; overdraftBps: number; callsMax: number }
+  | { kind: "pause"; upToMs: number }
   | { kind: "stop" };
 
 /** Where on a limit which actions begin. Begins once spent S is at or above it. */
@@ -75,12 +76,22 @@ export interface Scopes {
   tags: Readonly<Record<string, string>>;
 }
 
+/** True if nothing is admitted above the threshold of this action, or only what it lets through. */
+export function isRefusingAction({ kind }: Pick<Action, "kind">): boolean {
+  return kind === "stop" || kind === "grace" || kind === "pause";
+}
+
+/** The threshold from which on a limit refuses, or `undefined`: it only tells or changes. */
+export function refusingThresholdOf({ thresholds }: Limit): Threshold | undefined {
+  return thresholds.find(({ actions }) => actions.some(isRefusingAction));
+}
+
 /** True if the limit can refuse a call by its amount. */
 export function isRefusing(limit: Limit): boolean {
-  return limit.thresholds.some(({ actions }) => actions.some(({ kind }) => kind === "stop" || kind === "grace"));
+  return refusingThresholdOf(limit) !== undefined;
 }
 
 /** The amount above which nothing is admitted, or `undefined` for a limit that only tells or changes. */
 export function ceilingOf(limit: Limit): bigint | undefined {
-  return limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "stop" || kind === "grace"))?.amount;
+  return refusingThresholdOf(limit)?.amount;
 }

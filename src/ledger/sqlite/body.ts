@@ -21,7 +21,8 @@ type WrittenView = [
   windowEndMs: number | null,
   clearsAtMs: number | null,
   /** Only where it is off. */
-  fit?: "off",
+  fit?: "off" | null,
+  pauseUpToMs?: number,
 ];
 
 /** The column `body`. */
@@ -44,9 +45,15 @@ export function bodyFromText(text: string): EntryBody {
 
 /** A {@link WrittenView}, put together by hand: every reservation writes one for each limit it was looked at by. */
 function viewToText(view: LimitView): string {
-  const { graceCeiling, spent, reserved, bound, windowEndMs, clearsAtMs, fit } = view;
+  const { graceCeiling, spent, reserved, bound, windowEndMs, clearsAtMs } = view;
   const figures = `${amountToText(graceCeiling)},"${spent}","${reserved}",${amountToText(bound)}`;
-  return `${beginningOf(view)}${figures},${finite(windowEndMs)},${finite(clearsAtMs)}${fit === undefined ? "" : `,"${fit}"`}]`;
+  return `${beginningOf(view)}${figures},${finite(windowEndMs)},${finite(clearsAtMs)}${endOf(view)}]`;
+}
+
+/** What most limits do not say. */
+function endOf({ fit, pauseUpToMs }: LimitView): string {
+  if (pauseUpToMs !== undefined) return `,${JSON.stringify(fit ?? null)},${pauseUpToMs}`;
+  return fit === undefined ? "" : `,"${fit}"`;
 }
 
 type Beginning = Pick<LimitView, "limit" | "amount" | "ceiling"> & { text: string };
@@ -74,8 +81,22 @@ function finite(value: number): number | null {
 }
 
 function readView(written: WrittenView): LimitView {
-  const [limit, scope, counterId, measure, amount, ceiling, graceCeiling, spent, reserved, bound, windowEndMs, clearsAtMs, fit] =
-    written;
+  const [
+    limit,
+    scope,
+    counterId,
+    measure,
+    amount,
+    ceiling,
+    graceCeiling,
+    spent,
+    reserved,
+    bound,
+    windowEndMs,
+    clearsAtMs,
+    fit,
+    pauseUpToMs,
+  ] = written;
   return {
     limit,
     scope,
@@ -89,7 +110,8 @@ function readView(written: WrittenView): LimitView {
     bound: amountFrom(bound),
     windowEndMs: windowEndMs ?? Infinity,
     clearsAtMs: clearsAtMs ?? Infinity,
-    ...(fit === undefined ? {} : { fit }),
+    ...(fit === undefined || fit === null ? {} : { fit }),
+    ...(pauseUpToMs === undefined ? {} : { pauseUpToMs }),
   };
 }
 

@@ -68,6 +68,35 @@ describe("alert", () => {
   });
 });
 
+describe("pause", () => {
+  it("makes calls wait for the window's end if that is near, and refuses those that come long before it", async () => {
+    const bench = await newBench(
+      "limits: [{ name: paused, per: agent, requests: 1, every: hour, at: { 100%: { pause: { upTo: 15m } } } }]\n",
+    );
+    await use(bench, 10);
+    const early = await use(bench, 10);
+    expect({ status: early.status, details: early.error?.details }).toMatchObject({
+      status: 402,
+      details: { code: "limit_reached", limit: "paused", resetsAt: "2026-11-20T11:00:00Z" },
+    });
+
+    bench.clock.advance(50 * 60_000);
+    const waiting = use(bench, 10);
+    const hurried = await use(bench, 10, { headers: { "x-purser-deadline": "30000" } });
+    expect(codeOf(hurried)).toBe("limit_reached");
+    await until(() => bench.gateway.engine.waitingOn("agent=default requests@hour:UTC") === 1);
+    bench.clock.advance(10 * 60_000);
+
+    const served = await waiting;
+    expect([served.status, decisionOf(served)]).toEqual([200, "waited"]);
+    expect(bench.simulator.requests).toHaveLength(2);
+    expect(bench.alerts.map(({ threshold, actions }) => ({ threshold, actions }))).toEqual([
+      { threshold: "100%", actions: ["pause"] },
+      { threshold: "100%", actions: ["pause"] },
+    ]);
+  });
+});
+
 describe("downgrade", () => {
   const OPUS = "claude-opus-5-5";
   const HAIKU = "claude-haiku-5-5";
