@@ -147,21 +147,28 @@ function formatBurn(bps: number): string {
   return tenths >= 1_000 ? `${formatCount(Math.round(tenths / 10))}×` : `${Math.floor(tenths / 10)}.${tenths % 10}×`;
 }
 
-/** How much more is set aside than is spent in the end: what a reservation is worth. */
+/** How much more is set aside than is spent in the end: what a reservation is worth. And whether it was ever too little. */
 function boundLines(recent: readonly CallRecord[]): string[] {
   let bound = 0n;
   let cost = 0n;
   let count = 0;
-  for (const { status, reservedNanoUsd, costNanoUsd } of recent) {
+  let passed = 0;
+  let overrun = 0n;
+  for (const { status, reservedNanoUsd, costNanoUsd, overrunNanoUsd } of recent) {
     if (status !== "settled" || reservedNanoUsd === undefined || costNanoUsd === undefined) continue;
     bound += reservedNanoUsd;
     cost += costNanoUsd;
     count += 1;
+    if (overrunNanoUsd > 0n) passed += 1;
+    overrun += overrunNanoUsd;
   }
   if (count < BOUND_CALLS_MIN || cost === 0n) return [];
   const tenths = Number((bound * 10n) / cost);
   return [
     `Bound ÷ actual: ${Math.floor(tenths / 10)}.${tenths % 10} over the last ${count} settled calls (how much is set aside for each dollar spent).`,
+    passed === 0
+      ? "None of them cost more than its bound."
+      : `${formatCount(passed)} of them cost more than the bound, ${formatAmount("usd", overrun, "up")} in all.`,
   ];
 }
 
