@@ -2,7 +2,7 @@
  * Owns what a call could run on and the most it could cost there. Does not own which of them it gets (core/decisions).
  * Invariant: a bound is proven or absent; nothing learned or guessed goes into it.
  */
-import type { Candidate } from "../core/decisions/call.ts";
+import type { Candidate, Extension } from "../core/decisions/call.ts";
 import { boundAt, boundLine } from "../core/pricing/bound.ts";
 import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import type { PriceRow } from "../core/pricing/price.ts";
@@ -27,6 +27,8 @@ export interface CandidateInput {
   atMs: number;
   /** What the answers of this agent usually have at most; absent: not known. */
   usualOutputTokens?: number;
+  /** What bounds its input on a model because it extends an earlier call that ran there; absent: it extends none. */
+  extensionOn?: (model: Pick<Candidate, "canonicalModel" | "model">) => Extension | undefined;
 }
 
 /** The model asked for, then those to fall back to, in order. */
@@ -60,7 +62,11 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
   const { provider, facts, book, onUnpricedModel, atMs } = input;
   const known = book.find(provider.name, model, atMs);
   const row = known ?? (onUnpricedModel === "dearest" ? book.dearest(provider.name, atMs) : undefined);
-  const inputTokensBound = inputBound(provider, facts, model, row);
+  const canonicalModel = known?.model ?? model;
+  const fromRequest = inputBound(provider, facts, model, row);
+  const extension = input.extensionOn?.({ canonicalModel, model });
+  const extended = extension === undefined ? Infinity : sumOf(extension);
+  const inputTokensBound = Math.min(fromRequest, extended);
   const maxTokens = model === facts.model ? facts.maxTokens : lowered(facts.maxTokens, row?.outputTokensMax);
   const outputTokensBound = maxTokens ?? row?.outputTokensMax ?? OUTPUT_TOKENS_UNKNOWN_MAX;
   const line = row && boundLine(row, { ...waysOf(facts), inputTokens: inputTokensBound, outputTokens: outputTokensBound });
@@ -68,10 +74,11 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
   const leastMaxTokens = leastUsefulOutput(input);
   return {
     model,
-    canonicalModel: known?.model ?? model,
+    canonicalModel,
     rejectedBy,
     maxTokens,
     inputTokensBound,
+    ...(extension === undefined || extended >= fromRequest ? {} : { extension }),
     outputTokensBound,
     usdBound: line && boundAt(line, outputTokensBound),
     unboundedParts: unbounded,
@@ -109,6 +116,10 @@ function inputBound(provider: Provider, facts: RequestFacts, model: string, row:
   if (context === undefined) return fromBody;
   const windows = context * facts.samplingsMax;
   return facts.remoteInputs.length > 0 ? windows : Math.min(fromBody, windows);
+}
+
+function sumOf({ inputTokens, outputTokens, newTokens }: Extension): number {
+  return inputTokens + outputTokens + newTokens;
 }
 
 function lowered(maxTokens: number | undefined, most: number | undefined): number | undefined {

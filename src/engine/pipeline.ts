@@ -13,6 +13,7 @@ import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider, RequestFacts } from "../providers/provider.ts";
 import { withoutCacheMarks } from "./cache-marks.ts";
 import { candidatesFor } from "./candidates.ts";
+import { createExtensions, type Conversation } from "./extensions.ts";
 import { scopesOf, UNNAMED, type Caller, type Labels } from "./identify.ts";
 import { createForeignPoll } from "./foreign-poll.ts";
 import { createParentFinder } from "./parents.ts";
@@ -20,7 +21,7 @@ import { createPlaces } from "./places.ts";
 import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
 import { isLedgerUnavailable, refusalFor } from "./refusing.ts";
 import type { Rules } from "./rules.ts";
-import { createRunningCalls, type RunInput, type RunningCall } from "./running-call.ts";
+import { createRunningCalls, type Answer, type RunInput, type RunningCall } from "./running-call.ts";
 import { createSettler } from "./settler.ts";
 import { createSessionFinder } from "./sessions.ts";
 import { createUsualOutputs } from "./usual-outputs.ts";
@@ -54,6 +55,8 @@ export interface Presence {
 export interface IncomingCall {
   provider: Provider;
   body: Uint8Array;
+  /** What stands outside the body and may change how the provider reads it; absent: nothing. */
+  variant?: string;
   caller: Caller;
   labels: Labels;
   /** The client's own count of attempts, 0 for the first. */
@@ -90,6 +93,7 @@ interface Attempt {
   incoming: IncomingCall;
   facts: RequestFacts;
   call: CallFacts;
+  conversation: Conversation | undefined;
   receivedAtMs: number;
   deadlineAtMs: number;
   /** Since when it waits for a limit that pauses calls. */
@@ -109,6 +113,7 @@ export function createEngine(options: EngineOptions): Engine {
   const line = createWaitingLine();
   const places = createPlaces();
   const sessions = createSessionFinder(options);
+  const extensions = createExtensions(options);
   const parents = createParentFinder(ledger);
   const usualOutputs = createUsualOutputs();
   /** Calls whose reservations are known here: being reserved, or running. One name can be asked for by several at once. */
@@ -129,7 +134,7 @@ export function createEngine(options: EngineOptions): Engine {
     notifier,
     settler,
     freed: (counterIds) => line.freed(counterIds),
-    onAnswered: ({ scopes }, outputTokens) => usualOutputs.note(agentOf(scopes), outputTokens),
+    onAnswered: noteAnswer,
     onEnded: release,
   });
   const poll = createForeignPoll(options, line);
@@ -139,11 +144,12 @@ export function createEngine(options: EngineOptions): Engine {
     const read = incoming.provider.readRequest(incoming.body);
     const callId = ids.next("call");
     if (read.outcome === "refused") return { outcome: "refused", callId, refusal: withCallId(read.refusal, callId) };
-    const session = incoming.labels.session ?? read.facts.namedSession ?? inferredSession(incoming, read.facts);
+    const messages = messagesOf(incoming.body, read.facts, options.fingerprints);
+    const session = incoming.labels.session ?? read.facts.namedSession ?? inferredSession(incoming, messages.chain);
     const found = parents.find(session, incoming.labels.parentSessions ?? []);
     // Waited for only where it must be: every turn of the event loop would change the order of arrival.
     const parentSessions = found instanceof Promise ? await found : found;
-    const attempt = startAttempt({ incoming, facts: read.facts, callId, receivedAtMs, session, parentSessions });
+    const attempt = startAttempt({ incoming, facts: read.facts, messages, callId, receivedAtMs, session, parentSessions });
     try {
       return await decide(attempt);
     } catch (error) {
@@ -159,16 +165,18 @@ export function createEngine(options: EngineOptions): Engine {
   function startAttempt(input: {
     incoming: IncomingCall;
     facts: RequestFacts;
+    messages: ReturnType<typeof messagesOf>;
     callId: string;
     receivedAtMs: number;
     session: string;
     parentSessions: readonly string[];
   }): Attempt {
-    const { incoming, facts, callId, receivedAtMs, session, parentSessions } = input;
+    const { incoming, facts, messages, callId, receivedAtMs, session, parentSessions } = input;
     const labels = { ...incoming.labels, parentSessions };
     const { scopes, attribution } = scopesOf({ caller: incoming.caller, labels, session });
-    const { attempt, idempotencyKey, provider, caller } = incoming;
-    const named = idempotencyKey === undefined ? callId : ids.named("call", `${caller.keyId ?? UNNAMED} ${idempotencyKey}`);
+    const { attempt, idempotencyKey, provider, caller, body, variant = "" } = incoming;
+    const owner = caller.keyId ?? UNNAMED;
+    const named = idempotencyKey === undefined ? callId : ids.named("call", `${owner} ${idempotencyKey}`);
     const { isStream, history, model } = facts;
     const call = {
       callId: named,
@@ -185,6 +193,7 @@ export function createEngine(options: EngineOptions): Engine {
       incoming,
       facts,
       call,
+      conversation: extensions.conversationOf({ owner, session, variant, body, facts, ...messages }),
       receivedAtMs,
       deadlineAtMs,
       pausedSinceMs: undefined,
@@ -195,12 +204,16 @@ export function createEngine(options: EngineOptions): Engine {
     };
   }
 
-  function inferredSession({ caller, body, labels }: IncomingCall, facts: RequestFacts): string {
+  function inferredSession({ caller, labels }: IncomingCall, chain: readonly string[]): string {
     const owner = JSON.stringify([caller.keyId ?? UNNAMED, labels.project ?? UNNAMED, labels.agent ?? UNNAMED]);
-    return sessions.find(
-      owner,
-      facts.messageSpans.map(({ start, end }) => withoutCacheMarks(body.subarray(start, end))),
-    );
+    return sessions.find(owner, chain);
+  }
+
+  function noteAnswer({ call, candidate, conversation, rules }: RunInput, { result, usage }: Answer): void {
+    usualOutputs.note(agentOf(call.scopes), result.tokens.outputTokens);
+    const answeredBy = rules.book.find(call.provider, result.model, clock.nowMs())?.model ?? result.model;
+    // What another model than the one asked for has counted says nothing of this one.
+    if (conversation !== undefined && answeredBy === candidate.canonicalModel) extensions.note(conversation, answeredBy, usage);
   }
 
   async function decide(attempt: Attempt): Promise<Opening> {
@@ -247,10 +260,20 @@ export function createEngine(options: EngineOptions): Engine {
 
   async function reserve(attempt: Attempt): Promise<ReserveResult | { outcome: "unavailable"; operation: ReserveOperation }> {
     const atMs = clock.nowMs();
-    const { incoming, facts, call, grantedStartsMs } = attempt;
+    const { incoming, facts, call, conversation, grantedStartsMs } = attempt;
+    const { provider } = incoming;
     attempt.rules = options.rules();
     const usualOutputTokens = usualOutputs.of(agentOf(call.scopes));
-    const candidates = candidatesFor({ ...attempt.rules, provider: incoming.provider, facts, atMs, usualOutputTokens });
+    const extensionOn =
+      conversation && ((model: Pick<Candidate, "canonicalModel" | "model">) => extensions.boundOf(conversation, provider, model));
+    const candidates = candidatesFor({
+      ...attempt.rules,
+      provider,
+      facts,
+      atMs,
+      usualOutputTokens,
+      ...(extensionOn && { extensionOn }),
+    });
     const heldBack = line.blockedBefore(attempt.waiter);
     const { deadlineAtMs } = incoming;
     const { pausedSinceMs } = attempt;
@@ -425,6 +448,13 @@ export function createEngine(options: EngineOptions): Engine {
   };
 }
 
+/** The messages as they are recognised: cache marks are moved from turn to turn while the conversation stays the same. */
+function messagesOf(body: Uint8Array, { messageSpans }: RequestFacts, fingerprints: FingerprintChain) {
+  const messages = messageSpans.map(({ start, end }) => withoutCacheMarks(body.subarray(start, end)));
+  const markBytes = messageSpans.map(({ start, end }, index) => end - start - (messages[index]?.length ?? 0));
+  return { chain: fingerprints(messages), markBytes };
+}
+
 /** Names an agent: the same name in another project is another agent. */
 function agentOf({ project, agent }: Scopes): string {
   return JSON.stringify([project, agent]);
@@ -447,11 +477,11 @@ function whyNotWaiting({ view, untilMs, pause }: WaitResult, nowMs: number): Ref
 }
 
 function runInputOf(
-  { incoming, facts, call, rules, hasWaited, receivedAtMs }: Attempt,
+  { incoming, facts, call, conversation, rules, hasWaited, receivedAtMs }: Attempt,
   { candidate, marks }: Pick<Extract<ReserveResult, { outcome: "reserved" }>, "candidate" | "marks">,
 ): RunInput {
   const { provider, body } = incoming;
-  return { provider, body, facts, call, rules, candidate, marks, hasWaited, receivedAtMs, unwritten: undefined };
+  return { provider, body, facts, call, conversation, rules, candidate, marks, hasWaited, receivedAtMs, unwritten: undefined };
 }
 
 function withCallId(refusal: Refusal, callId: string): Refusal {

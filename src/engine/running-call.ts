@@ -7,10 +7,12 @@
 import type { CallFacts, Candidate } from "../core/decisions/call.ts";
 import type { CallResult, DecisionMark, ReserveOperation } from "../core/decisions/operations.ts";
 import { rateUsage } from "../core/pricing/rate.ts";
+import type { Usage } from "../core/usage/usage.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
 import type { Clock, Notifier } from "./ports.ts";
 import { isLedgerUnavailable } from "./refusing.ts";
+import type { Conversation } from "./extensions.ts";
 import type { Rules } from "./rules.ts";
 import { renewedBounds, resultOf, type CallEnd, type SettlementInput } from "./settlement.ts";
 import type { Ending, Settled, Settler } from "./settler.ts";
@@ -47,6 +49,8 @@ export interface RunInput {
   body: Uint8Array;
   facts: RequestFacts;
   call: CallFacts;
+  /** As what it is recognised by calls that extend it; `undefined`: by none. */
+  conversation: Conversation | undefined;
   /** Those it was admitted by. */
   rules: Rules;
   candidate: Candidate;
@@ -55,6 +59,12 @@ export interface RunInput {
   receivedAtMs: number;
   /** The reservation of a call that was let through while the ledger could not be written. */
   unwritten: ReserveOperation | undefined;
+}
+
+/** What the provider reported of an answer that came whole. */
+export interface Answer {
+  result: CallResult;
+  usage: Usage;
 }
 
 export interface RunningCalls {
@@ -70,7 +80,7 @@ export function createRunningCalls(deps: {
   settler: Settler;
   freed: (counterIds: readonly string[]) => void;
   /** Told what the provider reported of an answer that came whole. */
-  onAnswered: (call: CallFacts, outputTokens: number) => void;
+  onAnswered: (input: RunInput, answer: Answer) => void;
   /** Told once per call, when its ending was handed over. */
   onEnded: (callId: string) => void;
 }): RunningCalls {
@@ -106,7 +116,10 @@ export function createRunningCalls(deps: {
           const endedAtMs = clock.nowMs();
           const facing = { book, onUnpricedModel, candidate, facts, provider, sentAtMs, endedAtMs, providerRequestId, flags };
           const ending = endingOf(callId, end, facing);
-          if (ending.kind === "settle" && isWhole(ending.result)) deps.onAnswered(call, ending.result.tokens.outputTokens);
+          const usage = end.kind === "completed" || end.kind === "cut" ? end.reading.usage : undefined;
+          if (ending.kind === "settle" && usage !== undefined && isWhole(ending.result)) {
+            deps.onAnswered(input, { result: ending.result, usage });
+          }
           settled = settler.end(ending, unwritten);
           count -= 1;
           deps.onEnded(callId);

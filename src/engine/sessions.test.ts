@@ -4,12 +4,9 @@ import { createSessionFinder, SESSION_IDLE_MS_MAX } from "./sessions.ts";
 
 function start() {
   const clock = createFakeClock();
-  const finder = createSessionFinder({ clock, ids: createCountingIds(), fingerprints: plainFingerprints });
+  const finder = createSessionFinder({ clock, ids: createCountingIds() });
   const find = (owner: string, ...messages: string[]): string =>
-    finder.find(
-      owner,
-      messages.map((message) => new TextEncoder().encode(message)),
-    );
+    finder.find(owner, plainFingerprints(messages.map((message) => new TextEncoder().encode(message))));
   return { clock, find };
 }
 

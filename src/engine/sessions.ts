@@ -4,7 +4,7 @@
  * Invariants: ids are random and fingerprints are keyed by a secret in memory, so nothing stored can be traced to a prompt; a
  * conversation that continues nobody's starts a session of its own; memory is bounded.
  */
-import type { Clock, FingerprintChain, IdSource } from "./ports.ts";
+import type { Clock, IdSource } from "./ports.ts";
 
 /** A session ends when nothing happened in it for this long. */
 export const SESSION_IDLE_MS_MAX = 30 * 60_000;
@@ -20,21 +20,13 @@ interface Conversation {
 export interface SessionFinder {
   /**
    * @param owner whose conversations are looked at: sessions of different keys never meet.
-   * @param messages the conversation's messages, oldest first, without what changes between turns (cache marks).
+   * @param chain the fingerprints of the conversation's messages, without what changes between turns (cache marks).
    */
-  find(owner: string, messages: readonly Uint8Array[]): string;
+  find(owner: string, chain: readonly string[]): string;
 }
 
 /** Recognises a conversation by its beginning: the messages of the last call seen, extended or repeated. */
-export function createSessionFinder({
-  clock,
-  ids,
-  fingerprints,
-}: {
-  clock: Clock;
-  ids: IdSource;
-  fingerprints: FingerprintChain;
-}): SessionFinder {
+export function createSessionFinder({ clock, ids }: { clock: Clock; ids: IdSource }): SessionFinder {
   // Insertion order is the order of use, so the first key is the one idle longest.
   const byFingerprint = new Map<string, Conversation>();
 
@@ -46,10 +38,10 @@ export function createSessionFinder({
   };
 
   return {
-    find(owner, messages) {
+    find(owner, chain) {
       const nowMs = clock.nowMs();
       forgetIdle(nowMs);
-      const keys = fingerprints(messages).map((fingerprint) => `${owner} ${fingerprint}`);
+      const keys = chain.map((fingerprint) => `${owner} ${fingerprint}`);
       const known = keys.findLast((key) => byFingerprint.has(key));
       const before = known === undefined ? undefined : byFingerprint.get(known);
       const session = before?.session ?? ids.next("sess");

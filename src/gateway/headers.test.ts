@@ -1,5 +1,14 @@
 import { describe, expect, test } from "vitest";
-import { answerHeaders, credentialOf, deadlineOf, headerOf, idempotencyKeyOf, labelsOf, upstreamHeaders } from "./headers.ts";
+import {
+  answerHeaders,
+  credentialOf,
+  deadlineOf,
+  headerOf,
+  idempotencyKeyOf,
+  labelsOf,
+  upstreamHeaders,
+  variantOf,
+} from "./headers.ts";
 
 const KEY = "prs_abcdefgh_secret";
 /** Names and values in turn, from lines as they stand in a request. */
@@ -193,6 +202,15 @@ describe("the deadline", () => {
       expect(of(`x-purser-deadline: ${value}`)).toContain("ISO 8601");
     },
   );
+});
+
+test("what asks the provider to read a body in another way is told apart, and nothing else is", () => {
+  const of = (...lines: string[]): string => variantOf(raw("anthropic-version: 2023-06-01", ...lines));
+
+  expect(of("x-request-id: 1")).toBe(of("Authorization: Bearer x"));
+  expect(of("Anthropic-Beta: a")).toBe(of("anthropic-beta: a"));
+  expect(of("anthropic-beta: a")).not.toBe(of("anthropic-beta: a", "anthropic-beta: b"));
+  expect(of()).not.toBe(variantOf(raw("anthropic-version: 2024-01-01")));
 });
 
 test("an idempotency key is the caller's text, within bounds", () => {

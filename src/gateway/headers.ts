@@ -32,6 +32,16 @@ export function headerOf(headers: RawHeaders, name: string): string | undefined 
   return undefined;
 }
 
+/** What the provider's own headers ask for, as they came (`anthropic-version`, `anthropic-beta`): it may change how the body is read. */
+export function variantOf(headers: RawHeaders): string {
+  const own: string[] = [];
+  for (let index = 0; index < headers.length; index += 2) {
+    const name = (headers[index] ?? "").toLowerCase();
+    if (name.startsWith("anthropic-")) own.push(name, headers[index + 1] ?? "");
+  }
+  return JSON.stringify(own);
+}
+
 /** The credential a caller presents, by either door. */
 export type Credential =
   | { outcome: "none" }

@@ -34,6 +34,7 @@ import {
   deadlineOf,
   headerOf,
   idempotencyKeyOf,
+  variantOf,
   labelsOf,
   upstreamHeaders,
   type RawHeaders,
@@ -298,6 +299,7 @@ function incomingCall(
     call: {
       provider,
       body,
+      variant: variantOf(headers),
       caller,
       labels: labels.labels,
       attempt: Number.isSafeInteger(attempt) && attempt >= 0 ? attempt : 0,

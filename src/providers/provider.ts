@@ -12,6 +12,14 @@ export interface Span {
   end: number;
 }
 
+/** One element of a conversation: where it stands, and what it holds besides text. */
+export interface MessageSpan extends Span {
+  isAssistant: boolean;
+  /** Bytes of base64 payloads in it: no text. */
+  payloadBytes: number;
+  imageCount: number;
+}
+
 /** What a request's body says about its cost, and where. Plain data. */
 export interface RequestFacts {
   model: string;
@@ -46,8 +54,10 @@ export interface RequestFacts {
   features: readonly string[];
   /** Facts of the conversation that decide when a model may be changed. */
   history: { hasAssistantTurn: boolean; isAnsweringTool: boolean; hasThinking: boolean };
-  /** Spans of the elements of the conversation, oldest first, by which an unnamed session is recognised. */
-  messageSpans: readonly Span[];
+  /** The elements of the conversation, oldest first, by which it is recognised when it goes on. */
+  messageSpans: readonly MessageSpan[];
+  /** True if the provider may leave out parts of the conversation of its own accord: what it read says little of what it reads next. */
+  isHistoryEdited: boolean;
   /** A session the body itself names (Claude Code's metadata), if any. */
   namedSession: string | undefined;
 }
@@ -91,6 +101,8 @@ export interface Provider {
   readRequest(body: Uint8Array): ReadRequestResult;
   /** The most input tokens this request can be billed for on a model, before the context window caps it. */
   boundInputTokens(facts: RequestFacts, model: string): number;
+  /** The most input tokens these messages add to a request that holds everything else. */
+  boundMessageTokens(messages: readonly MessageSpan[], model: string): number;
   /** Why a model would not accept this request, or `undefined` if it would. */
   rejectedBy(facts: RequestFacts, model: string): string | undefined;
   /** The body with one or both values replaced; every other byte as it was. */

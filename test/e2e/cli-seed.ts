@@ -39,6 +39,7 @@ interface SeedCall {
   tokens: Partial<TokenParts>;
   ending?: "settle" | "void" | "none" | "expire";
   error?: { type: string; message: string };
+  extension?: Candidate["extension"];
 }
 
 /** One call: reserved at its proven bound, and ended as it says. */
@@ -55,6 +56,7 @@ async function call(ledger: Ledger, seed: SeedCall): Promise<void> {
     rejectedBy: undefined,
     maxTokens: 2_048,
     inputTokensBound,
+    ...(seed.extension === undefined ? {} : { extension: seed.extension }),
     outputTokensBound: 2_048,
     usdBound: boundCost(row, { ...bound, isUsOnly: false, webSearches: 0 }),
     unboundedParts: [],
@@ -157,6 +159,7 @@ export async function seedLedger(ledger: Ledger, config: Config = seedConfig(), 
       session: "night-shift",
       model: "claude-opus-5-5",
       tokens: { uncachedInputTokens: 60_000, outputTokens: 1_536 },
+      ...(index === 1 ? { extension: { inputTokens: 60_000, outputTokens: 1_536, newTokens: 58_464 } } : {}),
     });
   }
   const at = (secondsAgo: number): number => nowMs - secondsAgo * 1_000;

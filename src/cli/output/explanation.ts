@@ -3,6 +3,7 @@
  * Invariant: every figure is exact, so that each sum can be done by hand.
  */
 import { boundWith, leastBound, type LimitView } from "../../core/decisions/admit.ts";
+import type { Extension } from "../../core/decisions/call.ts";
 import type { StoredDecision } from "../../core/decisions/operations.ts";
 import type { CallRecord } from "../../ledger/ledger.ts";
 import { formatMeasured } from "../../core/limits/describe.ts";
@@ -88,13 +89,14 @@ function decisionLines({ status, decision, deniedWith, facts }: CallRecord, agai
       ...(view === undefined ? [] : viewLines(view, place)),
     ];
   }
-  const { inputTokensBound, outputTokensBound, usdBound, maxTokens } = decision;
+  const { inputTokensBound, extension, outputTokensBound, usdBound, maxTokens } = decision;
   const most = usdBound === undefined ? "no price is known" : `at most ${formatExactMoney(usdBound)}`;
   const bound = `proven bound: ${formatCount(inputTokensBound)} input + ${formatCount(outputTokensBound)} output tokens on ${clean(decision.model)}, ${most}`;
   const instead = decision.model === facts.requestedModel ? "" : `, instead of ${clean(facts.requestedModel)}`;
   return [
     `  ${outcome}${instead}, under configuration ${clean(decision.limitsVersion)}`,
     ...indented(`${bound}${maxTokens === undefined ? "" : ` (max_tokens ${formatCount(maxTokens)})`}`, screen),
+    ...(extension === undefined ? [] : indented(extensionText(extension), screen)),
     ...(decision.skippedReason === undefined
       ? []
       : indented(`no cheaper model was taken: ${clean(decision.skippedReason)}`, screen)),
@@ -106,6 +108,11 @@ function decisionLines({ status, decision, deniedWith, facts }: CallRecord, agai
     ),
     ...againLines(again, screen),
   ];
+}
+
+function extensionText({ inputTokens, outputTokens, newTokens }: Extension): string {
+  const reported = `${formatCount(inputTokens)} input + ${formatCount(outputTokens)} output tokens`;
+  return `its input is bounded by the call it extends: ${reported} reported of that one, and at most ${formatCount(newTokens)} new`;
 }
 
 /** What the call asked of a limit at last: made smaller, if it was; refused, the least it would have been given. */

@@ -17,6 +17,8 @@ export interface Candidate {
   /** max_tokens to run with; `undefined`: the request names none. */
   maxTokens: number | undefined;
   inputTokensBound: number;
+  /** Present where its input is bounded by an earlier call that it extends. */
+  extension?: Extension;
   outputTokensBound: number;
   /** The proven bound without unbounded parts; `undefined`: no price is known. */
   usdBound: NanoUsd | undefined;
@@ -27,6 +29,15 @@ export interface Candidate {
   priceIds: readonly string[];
   /** How its bound follows max_tokens; absent: it cannot be made smaller, or has parts that max_tokens does not bound. */
   fit?: Fit;
+}
+
+/** What bounds the input of a call that extends an earlier one: the sum of the three. */
+export interface Extension {
+  /** What the provider reported of the earlier call. */
+  inputTokens: number;
+  outputTokens: number;
+  /** The most that what is new can add. */
+  newTokens: number;
 }
 
 /** A call that may run with less output than it asked for. */

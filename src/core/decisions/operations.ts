@@ -10,7 +10,7 @@ import type { Scopes } from "../limits/limit.ts";
 import type { TokenParts } from "../usage/usage.ts";
 import type { Alert } from "./alerts.ts";
 import type { AdmitInput, LimitView } from "./admit.ts";
-import type { CallFacts, Candidate } from "./call.ts";
+import type { CallFacts, Candidate, Extension } from "./call.ts";
 import type { Charge } from "./counters.ts";
 
 export type Operation = ReserveOperation | RenewOperation | SettleOperation | VoidOperation | ExpireOperation | RefuseOperation;
@@ -214,6 +214,8 @@ export type EntryBody =
 
 /** Everything a decision was made from, so that it can be made again. */
 export interface StoredDecision {
+  /** How the input was bounded, where it was not by its bytes or the context window. */
+  extension?: Extension;
   limitsVersion: string;
   /** True: let through while the ledger could not be written, whatever the limits said. */
   isForced?: boolean;

@@ -359,7 +359,7 @@ function storedDecision(context: ReserveContext, marks: readonly DecisionMark[])
   const { fit, ...input } = context.input;
   // A call that was admitted as it was asked is admitted again without it.
   const isAsAsked = admission.outcome === "admitted" && admission.maxTokens === undefined;
-  const { model, maxTokens, usdBound, inputTokensBound, outputTokensBound, priceIds } = candidate;
+  const { model, maxTokens, usdBound, inputTokensBound, extension, outputTokensBound, priceIds } = candidate;
   return {
     limitsVersion: book.limits.version,
     ...(operation.isForced === true ? { isForced: true } : {}),
@@ -372,6 +372,7 @@ function storedDecision(context: ReserveContext, marks: readonly DecisionMark[])
     maxTokens,
     usdBound,
     inputTokensBound,
+    ...(extension === undefined ? {} : { extension }),
     outputTokensBound,
     priceIds,
   };

@@ -3,7 +3,7 @@
  * Does not own any of their rules.
  */
 import type { Provider } from "../provider.ts";
-import { boundInputTokens } from "./bound.ts";
+import { boundInputTokens, boundMessageTokens } from "./bound.ts";
 import { editRequest } from "./edit.ts";
 import { shapeError } from "./errors.ts";
 import { openMeter } from "./meter.ts";
@@ -15,6 +15,7 @@ export const anthropic: Provider = {
   name: "anthropic",
   readRequest,
   boundInputTokens,
+  boundMessageTokens,
   rejectedBy,
   editRequest,
   openMeter,

@@ -4,7 +4,7 @@
  * price row), nor output (max_tokens) or money (core/pricing/bound.ts).
  * Invariant: no part is left out; a part whose size no source states counts as the dearest known. docs/bounds.md proves each part.
  */
-import type { RequestFacts } from "../provider.ts";
+import type { MessageSpan, RequestFacts } from "../provider.ts";
 import { modelFacts, type ModelFacts } from "./models.ts";
 import { toolName } from "./tools.ts";
 
@@ -34,6 +34,15 @@ const TOOL_TOKENS_MAX = 7_000;
 export function boundInputTokens(facts: RequestFacts, model: string): number {
   const known = modelFacts(model).facts;
   return facts.samplingsMax * (facts.textBytes + facts.imageCount * known.imageTokensMax + toolOverhead(facts, known));
+}
+
+/** The most tokens that messages add: their bytes and the comma before each, and their images. Tools defined in them are no part. */
+export function boundMessageTokens(messages: readonly MessageSpan[], model: string): number {
+  const { imageTokensMax } = modelFacts(model).facts;
+  return messages.reduce(
+    (sum, { start, end, payloadBytes, imageCount }) => sum + 1 + end - start - payloadBytes + imageCount * imageTokensMax,
+    0,
+  );
 }
 
 function toolOverhead(facts: RequestFacts, known: ModelFacts): number {

@@ -5,7 +5,7 @@
  */
 import { ByteTable, decodeString } from "../json/bytes.ts";
 import { JSON_KIND, type JsonValueSpan } from "../json/slot.ts";
-import type { Span } from "../provider.ts";
+import type { MessageSpan, Span } from "../provider.ts";
 import { sessionOfUserId } from "./claude-code.ts";
 import { hasServerLoop, isKnownClientTool } from "./tools.ts";
 
@@ -95,11 +95,14 @@ export class RequestReading {
   hasAssistantTurn = false;
   isAnsweringTool = false;
   hasThinking = false;
-  readonly messageSpans: Span[] = [];
+  readonly messageSpans: MessageSpan[] = [];
+  isHistoryEdited = false;
   namedSession: string | undefined;
 
   #blocks: OpenBlock[] = [];
   #role = "";
+  /** What had been counted when the message began. */
+  #before = { payloadBytes: 0, imageCount: 0 };
   #messageHasResult = false;
   #messageHasServerUse = false;
   #toolCount = 0;
@@ -144,6 +147,7 @@ export class RequestReading {
 
   openMessage(): void {
     this.#role = "";
+    this.#before = { payloadBytes: this.payloadBytes, imageCount: this.imageCount };
     this.#messageHasResult = false;
     this.#messageHasServerUse = false;
   }
@@ -154,7 +158,13 @@ export class RequestReading {
   }
 
   readMessage(value: JsonValueSpan): string | undefined {
-    this.messageSpans.push({ start: value.start, end: value.end });
+    this.messageSpans.push({
+      start: value.start,
+      end: value.end,
+      isAssistant: this.#role === "assistant",
+      payloadBytes: this.payloadBytes - this.#before.payloadBytes,
+      imageCount: this.imageCount - this.#before.imageCount,
+    });
     // A turn that stopped inside the provider's own tool loop goes on when it is sent back: that is in the middle of a turn too.
     this.isAnsweringTool = this.#role === "assistant" ? this.#messageHasServerUse : this.#messageHasResult;
     return this.messageSpans.length > MESSAGES_MAX ? `at most ${MESSAGES_MAX} messages` : undefined;
@@ -330,6 +340,8 @@ export class RequestReading {
 
   readEditType(value: JsonValueSpan): void {
     const type = this.name(value);
+    // What clearing thinking leaves out stays out when the conversation goes on; tool uses are cleared from a threshold on.
+    if (type !== "clear_thinking_20251015") this.isHistoryEdited = true;
     if (type !== "clear_tool_uses_20250919" && type !== "clear_thinking_20251015") this.unboundedParts.add("compaction");
   }
 

@@ -52,7 +52,8 @@ describe("what decides", () => {
       hasSamplingParameters: false,
       features: [],
       history: { hasAssistantTurn: false, isAnsweringTool: false, hasThinking: false },
-      messageSpans: [{ start: 56, end: 89 }],
+      messageSpans: [{ start: 56, end: 89, isAssistant: false, payloadBytes: 0, imageCount: 0 }],
+      isHistoryEdited: false,
       namedSession: undefined,
     });
   });

@@ -56,6 +56,7 @@ function toFacts(reading: RequestReading, model: string, modelSpan: Span): Reque
       hasThinking: reading.hasThinking,
     },
     messageSpans: reading.messageSpans,
+    isHistoryEdited: reading.isHistoryEdited,
     namedSession: reading.namedSession,
   };
 }
