@@ -107,6 +107,17 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
         expect(await totals(limit)).toEqual({ spent: 40n, reserved: 0n });
       });
 
+      test("an ending that is said again after the limits changed still tells what it freed", async () => {
+        const limit = limitOf({ amount: 1_000n });
+        await ledger.configure(rulesOf([limit]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n)]);
+        await ledger.configure(rulesOf([limit, limitOf({ name: "agent", per: ["agent"], amount: 1_000n })], NOON_MS, "v2"));
+
+        const [again] = await ledger.apply([settleOf("1", 40n)]);
+
+        expect(again).toMatchObject({ outcome: "already_done", freedCounterIds: ["all usd@day:UTC"] });
+      });
+
       test("a call asked for again with the same id is a duplicate, whatever became of it", async () => {
         await ledger.configure(rulesOf([limitOf({ amount: 250n })]));
         await ledger.apply([reserveOf("open"), reserveOf("ended"), settleOf("ended", 1n), reserveOf("denied", { usd: 400n })]);

@@ -83,9 +83,11 @@ export class Run {
     const [expected] = await this.#model.apply([operation]);
     const [actual] = await this.#subject.ledger.apply([operation]);
 
-    assertThat(actual).toEqual(expected);
-
     if (actual === undefined) throw new Error("an operation without an answer");
+    // What an ending said again once freed only wakes who may wait: a store may remember what was held at first.
+    if (actual.outcome === "already_done")
+      assertThat({ ...actual, freedCounterIds: [] }).toEqual({ ...expected, freedCounterIds: [] });
+    else assertThat(actual).toEqual(expected);
     return actual;
   }
 

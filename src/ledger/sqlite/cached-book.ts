@@ -142,9 +142,10 @@ export class CachedBook implements Book {
     const row = this.#callRow(callId);
     if (row === undefined || row.status === "denied") return undefined;
     const first = this.#read.entry(row.position);
-    const { charges, spent, ...bounds } = countedFromText(row.counted, openCallOf({ ...first, charges: [] }));
+    const reserved = openCallOf({ ...first, charges: chargesFromText(first.charges) });
+    const { spent, ...counted } = countedFromText(row.counted, reserved);
     const costNanoUsd = row.costNanoUsd === undefined ? undefined : toNanoUsd(row.costNanoUsd);
-    return { status: row.status, costNanoUsd, open: { ...openCallOf({ ...first, charges }), ...bounds }, spent };
+    return { status: row.status, costNanoUsd, open: { ...reserved, ...counted }, spent };
   }
 
   isDenied(callId: string): boolean {

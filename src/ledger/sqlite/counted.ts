@@ -20,12 +20,14 @@ export function countedToText(open: OpenCall, spent: readonly bigint[]): string 
   return toJson({ charges, spent, usdBound: usdBound ?? null, inputTokensBound, outputTokensBound });
 }
 
-/** Reads the column; a call that cannot be settled late any more has none, and needs none. */
-export function countedFromText(text: string | undefined, open: Omit<OpenCall, "charges">): Counted {
+/**
+ * Reads the column. A call that cannot be settled late any more has none: what it was reserved with says where it freed something.
+ */
+export function countedFromText(text: string | undefined, open: OpenCall): Counted {
   if (text !== undefined) {
     const counted = fromJson(text) as Omit<Counted, "usdBound"> & { usdBound: Counted["usdBound"] | null };
     return { ...counted, usdBound: counted.usdBound ?? undefined };
   }
-  const { usdBound, inputTokensBound, outputTokensBound } = open;
-  return { charges: [], spent: [], usdBound, inputTokensBound, outputTokensBound };
+  const { charges, usdBound, inputTokensBound, outputTokensBound } = open;
+  return { charges, spent: [], usdBound, inputTokensBound, outputTokensBound };
 }
