@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import type { CliIo } from "./cli-io.ts";
+import { addAdjustCommand } from "./commands/adjust.ts";
 import { addBackupCommand } from "./commands/backup.ts";
 import { addCheckCommand } from "./commands/check.ts";
 import { addCallsCommand } from "./commands/calls.ts";
@@ -38,6 +39,7 @@ const COMMANDS = [
   addCallsCommand,
   addCostCommand,
   addKeysCommand,
+  addAdjustCommand,
   addVerifyCommand,
   addBackupCommand,
 ];

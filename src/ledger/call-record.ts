@@ -6,16 +6,20 @@ import type { CallFacts } from "../core/decisions/call.ts";
 import type { EntryBody, NewEntry } from "../core/decisions/operations.ts";
 import { ZERO_USD } from "../core/money/money.ts";
 import { NO_TOKENS, type TokenParts } from "../core/usage/usage.ts";
-import type { CallRecord, ReportDimension } from "./ledger.ts";
+import type { AdjustmentRecord, CallRecord, ReportDimension } from "./ledger.ts";
 
 type Kept = Pick<NewEntry, "atMs" | "costNanoUsd" | "body">;
 
-/** The record of a call from its first entry (`reserved` or `denied`) and the last of its endings, if it has one. */
-export function callRecordOf(position: number, first: Kept, end: Kept | undefined): CallRecord {
+/**
+ * The record of a call from its first entry (`reserved` or `denied`), the last of its endings, if it has one, and the corrections
+ * behind that.
+ */
+export function callRecordOf(position: number, first: Kept, end: Kept | undefined, corrections: readonly Kept[]): CallRecord {
   const { body } = first;
   if (body.kind === "denied") return deniedRecord(position, first.atMs, body);
   if (body.kind !== "reserved") throw new TypeError(`entry ${position}: a call begins with reserved or denied, not ${body.kind}`);
   const { decision, call } = body;
+  const adjustments = corrections.map(adjustmentOf);
   return {
     position,
     callId: call.callId,
@@ -26,11 +30,19 @@ export function callRecordOf(position: number, first: Kept, end: Kept | undefine
     decision,
     deniedWith: undefined,
     reservedNanoUsd: decision.usdBound,
-    costNanoUsd: end?.costNanoUsd,
+    costNanoUsd: (corrections.at(-1) ?? end)?.costNanoUsd,
     result: end?.body.kind === "settled" ? end.body.result : undefined,
     isLate: end?.body.kind === "settled" && end.body.isLate,
     overrunNanoUsd: end?.body.kind === "settled" ? end.body.overrunNanoUsd : ZERO_USD,
+    adjustments,
+    adjustedNanoUsd: adjustments.reduce((sum, { deltaNanoUsd }) => sum + deltaNanoUsd, 0n),
   };
+}
+
+function adjustmentOf({ atMs, body }: Kept): AdjustmentRecord {
+  if (body.kind !== "adjusted") throw new TypeError(`a call is corrected by adjusted, not ${body.kind}`);
+  const { adjustmentId, deltaNanoUsd, reason, by } = body;
+  return { adjustmentId, atMs, deltaNanoUsd, reason, by };
 }
 
 function statusOf(body: EntryBody): "settled" | "voided" | "expired" {
@@ -53,6 +65,8 @@ function deniedRecord(position: number, atMs: number, body: Extract<EntryBody, {
     result: undefined,
     isLate: false,
     overrunNanoUsd: ZERO_USD,
+    adjustments: [],
+    adjustedNanoUsd: 0n,
   };
 }
 

@@ -8,6 +8,7 @@ import type { Operation } from "../core/decisions/operations.ts";
 /** Above this no amount of money and no count is believed: it is 4.6 thousand million dollars, and sums must stay exact. */
 const AMOUNT_MAX = 2n ** 62n;
 const CALL_ID_LENGTH_MAX = 200;
+const REASON_LENGTH_MAX = 1_000;
 
 /** @throws RangeError naming the operation, the field, the value and what is allowed. */
 export function assertOperation(operation: Operation): void {
@@ -21,7 +22,10 @@ export function assertOperation(operation: Operation): void {
   const amount = (field: string, value: bigint | undefined): void => {
     if (value !== undefined && (value < 0n || value > AMOUNT_MAX)) fail(field, value, `0…${AMOUNT_MAX}`);
   };
-  if (callId.length === 0 || callId.length > CALL_ID_LENGTH_MAX) fail("callId", callId, `1…${CALL_ID_LENGTH_MAX} characters`);
+  const text = (field: string, value: string, lengthMax: number): void => {
+    if (value.length === 0 || value.length > lengthMax) fail(field, value, `1…${lengthMax} characters`);
+  };
+  text("callId", callId, CALL_ID_LENGTH_MAX);
   count("atMs", operation.atMs);
   switch (operation.kind) {
     case "reserve":
@@ -39,6 +43,16 @@ export function assertOperation(operation: Operation): void {
     case "settle":
       for (const [part, tokens] of Object.entries(operation.result.tokens)) count(`tokens.${part}`, tokens);
       return amount("costNanoUsd", operation.result.costNanoUsd);
+    case "adjust": {
+      const { adjustmentId, reason, by, deltaNanoUsd } = operation;
+      text("adjustmentId", adjustmentId, CALL_ID_LENGTH_MAX);
+      text("reason", reason, REASON_LENGTH_MAX);
+      text("by", by, CALL_ID_LENGTH_MAX);
+      if (deltaNanoUsd === 0n || deltaNanoUsd > AMOUNT_MAX || deltaNanoUsd < -AMOUNT_MAX) {
+        fail("deltaNanoUsd", deltaNanoUsd, `-${AMOUNT_MAX}…${AMOUNT_MAX}, but not 0`);
+      }
+      return;
+    }
     case "void":
     case "expire":
     case "refuse":

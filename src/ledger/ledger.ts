@@ -108,10 +108,24 @@ export interface CallRecord {
   decision: StoredDecision | undefined;
   deniedWith: { code: ErrorCode; view: LimitView | undefined } | undefined;
   reservedNanoUsd: NanoUsd | undefined;
+  /** What it is counted with, corrections included. */
   costNanoUsd: NanoUsd | undefined;
   result: CallResult | undefined;
   isLate: boolean;
   overrunNanoUsd: NanoUsd;
+  /** Corrections since it ended, oldest first; `costNanoUsd` holds them. */
+  adjustments: readonly AdjustmentRecord[];
+  /** Their sum. */
+  adjustedNanoUsd: bigint;
+}
+
+/** One correction of a call's cost. */
+export interface AdjustmentRecord {
+  adjustmentId: string;
+  atMs: number;
+  deltaNanoUsd: bigint;
+  reason: string;
+  by: string;
 }
 
 /** What a report can be grouped by. */

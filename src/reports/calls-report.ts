@@ -5,7 +5,7 @@
 import type { LimitView } from "../core/decisions/admit.ts";
 import { formatUsd, type NanoUsd } from "../core/money/money.ts";
 import type { CostPart } from "../core/pricing/rate.ts";
-import type { CallRecord } from "../ledger/ledger.ts";
+import type { AdjustmentRecord, CallRecord } from "../ledger/ledger.ts";
 import { formatInstant } from "../core/windows/instant.ts";
 import { toJsonAmount, toJsonInstant } from "./json.ts";
 import { toUsageJson, type UsageJson } from "./usage-report.ts";
@@ -119,9 +119,28 @@ export function isEstimated({ status, result }: CallRecord): boolean {
   return status === "expired" || result?.isEstimated === true;
 }
 
-/** What is unusual about a call: flags of its usage, a settlement after expiry, one above the reservation. */
-export function flagsOf({ result, isLate, overrunNanoUsd }: CallRecord): string[] {
-  return [...(result?.flags ?? []), ...(isLate ? ["late_settlement"] : []), ...(overrunNanoUsd > 0n ? ["overrun"] : [])];
+/** What is unusual about a call: flags of its usage, a settlement after expiry, one above the reservation, corrections. */
+export function flagsOf({ result, isLate, overrunNanoUsd, adjustments }: CallRecord): string[] {
+  return [
+    ...(result?.flags ?? []),
+    ...(isLate ? ["late_settlement"] : []),
+    ...(overrunNanoUsd > 0n ? ["overrun"] : []),
+    ...(adjustments.length > 0 ? ["adjusted"] : []),
+  ];
+}
+
+/** One correction of a call's cost. */
+export interface AdjustmentJson {
+  id: string;
+  at: string;
+  addedUsd: string;
+  reason: string;
+  by: string;
+}
+
+/** A correction as programs read it. */
+export function toAdjustmentJson({ adjustmentId, atMs, deltaNanoUsd, reason, by }: AdjustmentRecord): AdjustmentJson {
+  return { id: adjustmentId, at: formatInstant(atMs), addedUsd: formatUsd(deltaNanoUsd), reason, by };
 }
 
 function toDecisionJson({ status, decision, deniedWith, facts }: CallRecord): DecisionJson {

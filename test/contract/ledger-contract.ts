@@ -7,6 +7,7 @@ import type { Limit } from "../../src/core/limits/limit.ts";
 import { toNanoUsd } from "../../src/core/money/money.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import {
+  adjustOf,
   at,
   candidateOf,
   DAY,
@@ -183,6 +184,186 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
 
       test("nothing is admitted before any limits are in force", async () => {
         await expect(ledger.apply([reserveOf("1")])).rejects.toThrow("no limits are in force");
+      });
+    });
+
+    describe("corrections", () => {
+      const day = limitOf({ amount: 1_000n });
+      const perAgent = limitOf({ name: "agent", per: ["agent"], amount: 1_000n, window: LIFETIME });
+      const tokens = limitOf({ name: "tokens", measure: "tokens", amount: 1_000n });
+
+      test("a correction changes what a settled call costs in every money counter and in no other", async () => {
+        await ledger.configure(rulesOf([day, perAgent, tokens]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n)]);
+
+        const [answer] = await ledger.apply([adjustOf("1", -15n)]);
+
+        expect(answer).toEqual({ kind: "adjust", outcome: "done", costNanoUsd: 25n, alerts: [] });
+        expect(await totals(day)).toEqual({ spent: 25n, reserved: 0n });
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 25n, reserved: 0n });
+        expect(await totals(tokens)).toEqual({ spent: 15n, reserved: 0n });
+        expect(await ledger.calls({ limit: 1 })).toMatchObject([
+          {
+            status: "settled",
+            costNanoUsd: 25n,
+            adjustedNanoUsd: -15n,
+            result: { costNanoUsd: 40n },
+            adjustments: [
+              { adjustmentId: "adj-1", atMs: NOON_MS + 2_000, deltaNanoUsd: -15n, reason: "billed otherwise", by: "ann" },
+            ],
+          },
+        ]);
+        expect(await ledger.report({ fromMs: NOON_MS, toMs: NOON_MS + 1, by: [] })).toMatchObject([
+          { calls: 1, costNanoUsd: 25n },
+        ]);
+      });
+
+      test("a correction with the same id is made once, with another amount it is a conflict, with another id it is one more", async () => {
+        await ledger.configure(rulesOf([day]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n), adjustOf("1", 5n)]);
+        // Whatever a store keeps of it must last: other limits make it put away everything it has in hand.
+        await ledger.configure(rulesOf([day, perAgent], NOON_MS, "v2"));
+
+        const answers = await ledger.apply([
+          adjustOf("1", 5n),
+          adjustOf("1", 6n),
+          adjustOf("1", -10n, { adjustmentId: "adj-2" }),
+          adjustOf("1", -10n, { adjustmentId: "adj-2" }),
+        ]);
+
+        expect(answers.map(({ outcome, costNanoUsd }) => [outcome, costNanoUsd])).toEqual([
+          ["already_done", 45n],
+          ["conflict", 45n],
+          ["done", 35n],
+          ["already_done", 35n],
+        ]);
+        expect(await totals(day)).toEqual({ spent: 35n, reserved: 0n });
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 35n, reserved: 0n });
+        const [record] = await ledger.calls({ limit: 1 });
+        expect(record?.adjustments.map(({ adjustmentId }) => adjustmentId)).toEqual(["adj-1", "adj-2"]);
+      });
+
+      test("no correction brings a cost below zero, or out of what can be summed", async () => {
+        await ledger.configure(rulesOf([day]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n)]);
+
+        expect(await outcomesOf([adjustOf("1", -41n), adjustOf("1", 2n ** 62n), adjustOf("1", -40n)])).toEqual([
+          "out_of_range",
+          "out_of_range",
+          "done",
+        ]);
+        expect(await totals(day)).toEqual({ spent: 0n, reserved: 0n });
+        await expect(ledger.apply([adjustOf("1", 0n)])).rejects.toThrow("deltaNanoUsd is 0");
+        await expect(ledger.apply([adjustOf("1", 1n, { reason: "" })])).rejects.toThrow("reason");
+      });
+
+      test("only what was sent and is over can be corrected", async () => {
+        await ledger.configure(rulesOf([day]));
+        await ledger.apply([reserveOf("open"), reserveOf("voided"), voidOf("voided"), reserveOf("denied", { usd: 2_000n })]);
+
+        expect(
+          await outcomesOf([adjustOf("open", 1n), adjustOf("voided", 1n), adjustOf("denied", 1n), adjustOf("never", 1n)]),
+        ).toEqual(["not_ended", "nothing_sent", "nothing_sent", "unknown_call"]);
+        expect(await totals(day)).toEqual({ spent: 0n, reserved: 100n });
+      });
+
+      test("a settlement said again agrees with what was settled, not with its correction", async () => {
+        await ledger.configure(rulesOf([day]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n), adjustOf("1", -15n)]);
+        await ledger.configure(rulesOf([day, perAgent], NOON_MS, "v2"));
+
+        expect(await outcomesOf([settleOf("1", 40n), settleOf("1", 25n)])).toEqual(["already_done", "conflict"]);
+        expect(await totals(day)).toEqual({ spent: 25n, reserved: 0n });
+      });
+
+      test("a late settlement replaces the bound of an expired call together with its corrections", async () => {
+        await ledger.configure(rulesOf([day, tokens]));
+        await ledger.apply([reserveOf("1"), expireOf("1"), adjustOf("1", -30n)]);
+        expect(await totals(day)).toEqual({ spent: 70n, reserved: 0n });
+        // A limit that comes now starts with the corrected cost, and the late settlement replaces that too.
+        await ledger.configure(rulesOf([day, tokens, perAgent], NOON_MS, "v2"));
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 70n, reserved: 0n });
+        await ledger.apply([adjustOf("1", -20n, { adjustmentId: "adj-2" })]);
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 50n, reserved: 0n });
+
+        expect(await outcomesOf([settleOf("1", 33n), adjustOf("1", -30n), adjustOf("1", 7n, { adjustmentId: "adj-3" })])).toEqual(
+          ["done", "already_done", "done"],
+        );
+
+        expect(await totals(day)).toEqual({ spent: 40n, reserved: 0n });
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 40n, reserved: 0n });
+        expect(await totals(tokens)).toEqual({ spent: 15n, reserved: 0n });
+        expect(await ledger.calls({ limit: 1 })).toMatchObject([
+          { isLate: true, costNanoUsd: 40n, adjustedNanoUsd: 7n, adjustments: [{ adjustmentId: "adj-3" }] },
+        ]);
+      });
+
+      test("a correction long after counts in the window of its call, and in no other", async () => {
+        const hour = limitOf({ name: "hour", amount: 1_000n, window: { kind: "rolling", lengthMs: HOUR_MS } });
+        await ledger.configure(rulesOf([day, hour]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n)]);
+        const laterMs = NOON_MS + 40 * 24 * HOUR_MS;
+        for (const days of [20, 40]) {
+          const atMs = NOON_MS + days * 24 * HOUR_MS;
+          await ledger.apply([reserveOf(`day-${days}`, { atMs }), settleOf(`day-${days}`, 7n, { atMs })]);
+        }
+
+        await ledger.apply([adjustOf("1", 60n, { atMs: laterMs })]);
+
+        expect(await totals(day, {}, laterMs)).toEqual({ spent: 7n, reserved: 0n });
+        expect(await totals(hour, {}, laterMs)).toEqual({ spent: 7n, reserved: 0n });
+        const [record] = await ledger.calls({ limit: 1, callId: "1" });
+        expect([record?.endedAtMs, record?.costNanoUsd]).toEqual([NOON_MS + 1_000, 100n]);
+        // A clock set back asks for the window again.
+        expect(await outcomesOf([reserveOf("back", { usd: 901n })])).toEqual(["denied"]);
+        expect(await totals(day)).toEqual({ spent: 100n, reserved: 0n });
+      });
+
+      test("what a limit never counted because its window was over is not taken from it", async () => {
+        await ledger.configure(rulesOf([tokens]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n)]);
+        const laterMs = NOON_MS + 40 * 24 * HOUR_MS;
+        await ledger.configure(rulesOf([tokens, day, perAgent], laterMs, "v2"));
+
+        await ledger.apply([adjustOf("1", -15n, { atMs: laterMs })]);
+
+        expect((await totals(day)) ?? { spent: 0n, reserved: 0n }).toEqual({ spent: 0n, reserved: 0n });
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 25n, reserved: 0n });
+      });
+
+      test("a limit that was away starts again with the corrected cost", async () => {
+        await ledger.configure(rulesOf([day, perAgent]));
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n)]);
+        await ledger.configure(rulesOf([day], NOON_MS, "v2"));
+        await ledger.apply([adjustOf("1", -15n)]);
+
+        await ledger.configure(rulesOf([day, perAgent], NOON_MS, "v3"));
+
+        expect(await totals(perAgent, { agent: "a" })).toEqual({ spent: 25n, reserved: 0n });
+      });
+
+      test("a call without a price gets its cost by a correction", async () => {
+        await ledger.configure(rulesOf([day, tokens]));
+        await ledger.apply([
+          reserveOf("1", { isForced: true, candidates: [candidateOf({ usdBound: undefined })] }),
+          settleOf("1", undefined),
+          adjustOf("1", 30n),
+        ]);
+        const [record] = await ledger.calls({ limit: 1 });
+
+        expect([record?.status, record?.costNanoUsd]).toEqual(["settled", 30n]);
+        expect(await totals(day)).toEqual({ spent: 30n, reserved: 0n });
+      });
+
+      test("a correction that reaches a threshold tells it", async () => {
+        await ledger.configure(
+          rulesOf([limitOf({ amount: 100n, thresholds: [at(50n, { kind: "alert" }), at(100n, { kind: "stop" })] })]),
+        );
+        await ledger.apply([reserveOf("1"), settleOf("1", 40n)]);
+
+        const [answer] = await ledger.apply([adjustOf("1", 20n)]);
+
+        expect(answer?.alerts.map(({ threshold, spent }) => [threshold, spent])).toEqual([["at 50", 60n]]);
       });
     });
 

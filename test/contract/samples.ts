@@ -1,6 +1,7 @@
 /** Limits, calls and operations with everything filled in that a test does not care about. */
 import type { Candidate } from "../../src/core/decisions/call.ts";
 import type {
+  AdjustOperation,
   CallResult,
   ExpireOperation,
   RenewOperation,
@@ -133,6 +134,15 @@ export function settleOf(
   input: { atMs?: number; result?: Partial<CallResult> } = {},
 ): SettleOperation {
   return { kind: "settle", atMs: input.atMs ?? NOON_MS + 1_000, callId, result: resultOf(usd, input.result) };
+}
+
+export function adjustOf(
+  callId: string,
+  deltaNanoUsd: bigint,
+  input: Partial<Pick<AdjustOperation, "adjustmentId" | "atMs" | "reason" | "by">> = {},
+): AdjustOperation {
+  const { adjustmentId = "adj-1", atMs = NOON_MS + 2_000, reason = "billed otherwise", by = "ann" } = input;
+  return { kind: "adjust", atMs, callId, adjustmentId, deltaNanoUsd, reason, by };
 }
 
 export function voidOf(callId: string, atMs: number = NOON_MS + 1_000): VoidOperation {

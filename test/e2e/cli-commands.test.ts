@@ -4,7 +4,7 @@ import Database from "better-sqlite3";
 import { beforeAll, describe, expect, it } from "vitest";
 import { createProgram } from "../../src/cli/program.ts";
 import type { CliIo } from "../../src/cli/cli-io.ts";
-import type { Ledger } from "../../src/ledger/ledger.ts";
+import { LedgerUnavailableError, type Ledger } from "../../src/ledger/ledger.ts";
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import { createMemoryLedger } from "../../src/ledger/memory/memory-ledger.ts";
 import { settleOf } from "../contract/samples.ts";
@@ -71,6 +71,106 @@ describe("every command", () => {
     expect(exitCode).toBe(2);
     expect(err).toMatch(/^purser: /);
     expect(err).not.toMatch(/\n\s+at /);
+  });
+});
+
+describe("adjust", () => {
+  const adjust = async (words: readonly string[], own: Ledger) =>
+    runCli(["adjust", ...words], { ledger: own, env: { USER: "ann" } });
+  const costsOf = async (own: Ledger) => {
+    const [record] = await own.calls({ limit: 1, callId: "call_r1" });
+    return record?.costNanoUsd;
+  };
+
+  it("corrects a call by its id or its number, once per name, and every view shows the corrected cost", async () => {
+    const own = await seededLedger();
+    const words = ["call_r1", "--usd", "-0.25", "--reason", "credited by the provider", "--id", "credit-1"];
+    const first = await adjust(words, own);
+    const again = await adjust(words, own);
+    const byNumber = await adjust(["43", "--usd", "+0.1", "--reason", "a fee", "--id", "fee-1"], own);
+
+    expect(first).toEqual({ out: 'Call "call_r1" is corrected by -$0.25 to $0.02072 (credit-1).\n', err: "", exitCode: 0 });
+    expect(again).toEqual({
+      out: 'Call "call_r1" was corrected by -$0.25 before (credit-1); it counts with $0.02072.\n',
+      err: "",
+      exitCode: 0,
+    });
+    expect(byNumber).toMatchObject({ out: 'Call "call_r1" is corrected by +$0.10 to $0.12072 (fee-1).\n', exitCode: 0 });
+    expect((await runCli("calls --session night-shift", { ledger: own })).out).toMatch(
+      / 43 .* settled, corrected .* \$0\.120720 /,
+    );
+    const explained = await runCli("calls --explain call_r1", { ledger: own });
+    expect(explained.out).toContain(`  $0.24 + $0.03072 = $0.27072, $0.52096 had been set aside
+  price rows: anthropic/claude-opus-5-5@2026-09-22
+  corrected by -$0.25, 2026-11-22 10:04:05 UTC, by ann (credit-1): credited by the provider
+  corrected by +$0.10, 2026-11-22 10:04:05 UTC, by ann (fee-1): a fee
+  counted at $0.27072 - $0.25 + $0.10 = $0.12072
+`);
+    const json = await runCli("calls --explain call_r1 --json", { ledger: own });
+    expect(JSON.parse(json.out)).toMatchObject({
+      costUsd: "0.12072",
+      flags: ["adjusted"],
+      adjustments: [{ id: "credit-1", addedUsd: "-0.25", reason: "credited by the provider", by: "ann" }, { id: "fee-1" }],
+    });
+  });
+
+  it.each([
+    [["call_r1", "--usd", "-0.28"], 'call "call_r1" counts with $0.27072, which -$0.28 would bring below zero'],
+    [["call_r3", "--usd", "1"], 'call "call_r3" was denied: nothing was sent to the provider'],
+    [["no-such-call", "--usd", "1"], 'no call "no-such-call" in the ledger'],
+  ])("finds something wrong, says so, and changes nothing: %j", async (words, sentence) => {
+    const own = await seededLedger();
+
+    const { out, err, exitCode } = await adjust([...words, "--reason", "why"], own);
+
+    expect({ out, exitCode }).toEqual({ out: "", exitCode: 1 });
+    expect(err).toContain(sentence);
+    expect(await costsOf(own)).toBe(270_720_000n);
+  });
+
+  it.each(["", "0", "-0.00", "ten", "--1", "1e3", "0.0000000001", "9_999_999_999"])(
+    "refuses an amount that is none: %j",
+    async (usd) => {
+      const { err, exitCode } = await adjust(["call_r1", `--usd=${usd}`, "--reason", "why"], ledger);
+
+      expect(exitCode).toBe(2);
+      expect(err).toMatch(/^purser: --usd: found .*allowed: dollars with a sign/);
+    },
+  );
+
+  it("wants a reason, and refuses a name for it that says another amount", async () => {
+    const own = await seededLedger();
+    expect(await adjust(["call_r1", "--usd", "1"], own)).toMatchObject({ exitCode: 2 });
+    expect(await adjust(["call_r1", "--usd", "1", "--reason", " "], own)).toMatchObject({ exitCode: 2 });
+    await adjust(["call_r1", "--usd", "1", "--reason", "why", "--id", "one"], own);
+
+    const { err, exitCode } = await adjust(["call_r1", "--usd", "2", "--reason", "why", "--id", "one"], own);
+
+    expect(exitCode).toBe(1);
+    expect(err).toContain('has a correction "one" of another amount; nothing was changed');
+    expect(await costsOf(own)).toBe(1_270_720_000n);
+  });
+
+  it("tells the name to ask again with when the ledger does not answer", async () => {
+    const gone = createMemoryLedger();
+    await seedLedger(gone);
+    const apply = async (): Promise<never> => {
+      throw new LedgerUnavailableError("the disk is full");
+    };
+    const failing = new Proxy(gone, {
+      get: (target, name) => {
+        if (name === "apply") return apply;
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === "function" ? (value.bind(target) as unknown) : value;
+      },
+    });
+
+    const { err, exitCode } = await adjust(["call_r1", "--usd", "1", "--reason", "why"], failing);
+
+    expect(exitCode).toBe(3);
+    expect(err).toMatch(
+      /the disk is full; whether the correction was recorded is unknown; ask again with --id adj_[0-9a-f-]{36}\n$/,
+    );
   });
 });
 

@@ -32,7 +32,17 @@ function show(title: string, tally: Tally): void {
   process.stdout.write(`${title}, seed ${SEED}: ${counts.join(" · ")}\n`);
 }
 
-const USUAL = ["reserved", "wait", "denied limit_reached", "denied limit_too_small", "renewed", "expire done", "void done"];
+const USUAL = [
+  "reserved",
+  "wait",
+  "denied limit_reached",
+  "denied limit_too_small",
+  "renewed",
+  "expire done",
+  "void done",
+  "adjust done",
+  "adjust already_done",
+];
 /** Met by hundreds of programs, not by every dozen. */
 const RARE = ["settled late", "throttled", "downgraded", "graced"];
 

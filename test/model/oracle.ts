@@ -13,6 +13,8 @@ export interface OracleCall {
   model: string;
   status: "open" | "settled" | "voided" | "expired";
   bound: { usd: bigint; input: number; output: number };
+  /** What corrections since its ending come to. */
+  adjusted: bigint;
   /** Once settled. */
   actual: { usd: bigint; input: number; reads: number; output: number } | undefined;
 }
@@ -62,7 +64,8 @@ function amountsOf(limit: Limit, call: OracleCall): { spent: bigint; reserved: b
   if (limit.measure === "requests") return { spent: 1n, reserved: 0n };
   if (limit.measure === "concurrency") return { spent: 0n, reserved: call.status === "open" ? 1n : 0n };
   const bound = { usd: call.bound.usd, input: call.bound.input, reads: 0, output: call.bound.output };
-  const { usd, input, reads, output } = call.actual ?? bound;
+  const { usd: ended, input, reads, output } = call.actual ?? bound;
+  const usd = ended + call.adjusted;
   const counted = limit.cacheReads === "ignore" ? input - reads : input;
   const amounts = { usd, tokens: BigInt(counted + output), inputTokens: BigInt(counted), outputTokens: BigInt(output) };
   const amount = amounts[limit.measure];

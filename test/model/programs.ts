@@ -25,6 +25,7 @@ export type Step =
   | { kind: "renew"; pick: number; shareBps: number }
   | { kind: "void"; pick: number }
   | { kind: "expire"; pick: number }
+  | { kind: "adjust"; pick: number; delta: number; isAgain: boolean }
   | { kind: "refuse"; scopes: Scopes }
   | { kind: "clock"; byMs: number }
   | { kind: "configure"; pick: number }
@@ -207,6 +208,15 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("void" as const), pick }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("expire" as const), pick }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant("adjust" as const),
+      pick,
+      delta: fc.integer({ min: -40, max: 40 }).filter((delta) => delta !== 0),
+      isAgain: fc.boolean(),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("refuse" as const), scopes }) },
   {
     weight: 12,

@@ -13,6 +13,7 @@ import {
 } from "../../src/core/decisions/counters.ts";
 import { seriesIdOf } from "../../src/core/decisions/fill.ts";
 import type {
+  AdjustOperation,
   CallResult,
   Operation,
   OperationResult,
@@ -43,6 +44,7 @@ interface Known {
   /** Asked again when woken. */
   isWaiting: boolean;
   result: CallResult | undefined;
+  adjustments: AdjustOperation[];
 }
 
 /** One program's run. */
@@ -129,6 +131,8 @@ export class Run {
           step.kind,
           this.#pick(step.pick, ({ oracle }) => oracle !== undefined),
         );
+      case "adjust":
+        return this.#adjust(step);
       case "refuse": {
         const call = this.#facts(step.scopes, { hasAssistantTurn: false, isAnsweringTool: false, hasThinking: false });
         await this.#apply({ kind: "refuse", atMs: this.#nowMs, call, code: "unpriced_model", view: undefined });
@@ -179,7 +183,7 @@ export class Run {
       grantedStartsMs: {},
       isForced,
     };
-    return { operation, oracle: undefined, isWaiting: false, result: undefined };
+    return { operation, oracle: undefined, isWaiting: false, result: undefined, adjustments: [] };
   }
 
   async #wake(pick: number): Promise<void> {
@@ -226,7 +230,16 @@ export class Run {
   #admit({ call, atMs }: ReserveOperation, candidate: Candidate): OracleCall {
     const { callId, scopes } = call;
     const { canonicalModel: model, usdBound, inputTokensBound: input, outputTokensBound: output } = candidate;
-    return { callId, atMs, scopes, model, status: "open", bound: { usd: usdBound ?? 0n, input, output }, actual: undefined };
+    return {
+      callId,
+      atMs,
+      scopes,
+      model,
+      status: "open",
+      bound: { usd: usdBound ?? 0n, input, output },
+      adjusted: 0n,
+      actual: undefined,
+    };
   }
 
   #oracles(): OracleCall[] {
@@ -348,12 +361,46 @@ export class Run {
     const answer = await this.#apply({ kind: "settle", atMs: this.#nowMs, callId: known.oracle.callId, result: known.result });
     assertThat(answer).toMatchObject({ outcome: "done" });
     known.oracle.status = "settled";
+    known.oracle.adjusted = 0n;
     known.oracle.actual = {
       usd: costNanoUsd ?? bound.usd,
       input: tokens.uncachedInputTokens + tokens.cacheReadTokens,
       reads: tokens.cacheReadTokens,
       output: tokens.outputTokens,
     };
+  }
+
+  async #adjust({ pick, delta, isAgain }: Extract<Step, { kind: "adjust" }>): Promise<void> {
+    const known = this.#pick(pick, ({ oracle }) => oracle !== undefined);
+    if (known?.oracle === undefined) return;
+    const { oracle } = known;
+    const again = isAgain ? known.adjustments.at(-1) : undefined;
+    const operation = again ?? {
+      kind: "adjust" as const,
+      atMs: this.#nowMs,
+      callId: oracle.callId,
+      adjustmentId: `adj-${known.adjustments.length}`,
+      deltaNanoUsd: BigInt(delta),
+      reason: "model test",
+      by: "the model",
+    };
+    const answer = await this.#apply(operation);
+    const cost = (oracle.actual?.usd ?? oracle.bound.usd) + oracle.adjusted + BigInt(delta);
+    const expected =
+      oracle.status === "open"
+        ? "not_ended"
+        : oracle.status === "voided"
+          ? "nothing_sent"
+          : again !== undefined
+            ? "already_done"
+            : cost < 0n
+              ? "out_of_range"
+              : "done";
+    assertThat(answer).toMatchObject({ outcome: expected });
+    this.#count(`adjust ${expected}`);
+    if (expected !== "done") return;
+    oracle.adjusted += BigInt(delta);
+    known.adjustments.push(operation);
   }
 
   async #repeatSettle({ pick, isOther }: Extract<Step, { kind: "repeatSettle" }>): Promise<void> {
@@ -473,7 +520,7 @@ export class Run {
   async #compareReportWithOracle(): Promise<void> {
     const [group] = await this.#subject.ledger.report({ fromMs: 0, toMs: Infinity, by: [] });
     const counted = this.#oracles().filter(({ status }) => status === "settled" || status === "expired");
-    const cost = counted.reduce((sum, { actual, bound }) => sum + (actual?.usd ?? bound.usd), 0n);
+    const cost = counted.reduce((sum, { actual, bound, adjusted }) => sum + (actual?.usd ?? bound.usd) + adjusted, 0n);
 
     assertThat(group?.costNanoUsd ?? 0n).toBe(cost);
     assertThat(group?.calls ?? 0).toBe(this.#oracles().length);

@@ -156,5 +156,6 @@ function doneOf({ kind }: Operation): OperationResult {
   if (kind === "renew") return { kind, outcome: "renewed", freedCounterIds: [] };
   if (kind === "refuse") return { kind, outcome: "recorded" };
   if (kind === "reserve") return { kind, outcome: "duplicate" };
+  if (kind === "adjust") return { kind, outcome: "done", costNanoUsd: undefined, alerts: [] };
   return { kind, outcome: "done", overrunNanoUsd: 0n as never, alerts: [], freedCounterIds: [] };
 }

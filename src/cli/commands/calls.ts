@@ -5,11 +5,12 @@
 import type { Command } from "commander";
 import { totalInputTokens } from "../../core/usage/usage.ts";
 import type { CallRecord, Ledger } from "../../ledger/ledger.ts";
-import { modelOf, toCallJson } from "../../reports/calls-report.ts";
+import { modelOf, toAdjustmentJson, toCallJson } from "../../reports/calls-report.ts";
 import { decideAgain } from "../../reports/decide-again.ts";
 import { parseCount, quoteArgument } from "../arguments.ts";
 import { writeJson, writeLines, type CliIo } from "../cli-io.ts";
 import { CliError, EXIT, wrongUsage } from "../exit.ts";
+import { findCall, unknownCall } from "../find-call.ts";
 import { explainCall } from "../output/explanation.ts";
 import { formatCount, formatMoney } from "../output/figures.ts";
 import { formatNear } from "../output/instants.ts";
@@ -115,16 +116,17 @@ function callRow(record: CallRecord, io: CliIo, timeZone: string): Cell[] {
   ];
 }
 
-function whatHappened({ status, deniedWith, decision, result, isLate }: CallRecord): string {
+function whatHappened({ status, deniedWith, decision, result, isLate, adjustments }: CallRecord): string {
   if (status === "denied") {
     const by = deniedWith?.view?.limit;
     return `refused: ${deniedWith?.code ?? "unknown"}${by === undefined ? "" : ` by ${by}`}`;
   }
   const what = status === "reserved" ? "running" : status;
   const late = isLate ? ["late"] : [];
+  const corrected = adjustments.length === 0 ? [] : ["corrected"];
   const estimated = result?.isEstimated === true ? ["estimated"] : [];
   const failed = result?.error === undefined ? [] : [result.error.type];
-  return [what, ...(decision?.marks ?? []), ...failed, ...late, ...estimated].join(", ");
+  return [what, ...(decision?.marks ?? []), ...failed, ...late, ...estimated, ...corrected].join(", ");
 }
 
 async function explain(
@@ -141,7 +143,7 @@ async function explain(
       outcome: again.outcome,
       ...(again.outcome === "different" ? { before: again.before, now: again.now } : {}),
     };
-    writeJson(io, { ...toCallJson(record), decidedAgain });
+    writeJson(io, { ...toCallJson(record), decidedAgain, adjustments: record.adjustments.map(toAdjustmentJson) });
   } else writeLines(io, explainCall(record, again, { screen: io.screen, timeZone: place.timeZone }));
   if (again.outcome === "different") {
     throw new CliError(
@@ -149,20 +151,4 @@ async function explain(
       `decided again, ${record.callId} comes out otherwise: ${again.now} instead of ${again.before}`,
     );
   }
-}
-
-/** By id, or by the number that the list shows. */
-async function findCall(ledger: Ledger, name: string): Promise<CallRecord | undefined> {
-  const number = /^#?(\d{1,15})$/.exec(name)?.[1];
-  if (number === undefined) return (await ledger.calls({ limit: 1, callId: name })).at(0);
-  const position = Number(number);
-  const [record] = await ledger.calls({ limit: 1, before: position + 1 });
-  return record?.position === position ? record : undefined;
-}
-
-function unknownCall(name: string, path: string): CliError {
-  return new CliError(
-    EXIT.foundWrong,
-    `no call ${quoteArgument(name)} in the ledger at ${path}; \`npx purser calls\` lists the newest, their numbers first`,
-  );
 }

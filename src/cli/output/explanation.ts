@@ -12,7 +12,7 @@ import { sumCostParts } from "../../core/pricing/rate.ts";
 import { flagsOf, isEstimated, modelOf } from "../../reports/calls-report.ts";
 import type { DecidedAgain } from "../../reports/decide-again.ts";
 import { costTable } from "./cost-table.ts";
-import { formatCount, formatDollars, formatExactMoney, formatLengthShort } from "./figures.ts";
+import { formatCount, formatDollars, formatExactMoney, formatLengthShort, formatSignedMoney } from "./figures.ts";
 import { formatLocal } from "./instants.ts";
 import type { Screen } from "./screen.ts";
 import { renderTable } from "./table.ts";
@@ -156,8 +156,39 @@ function againLines(again: DecidedAgain, screen: Screen): string[] {
   }
 }
 
-function costLines(record: CallRecord, { screen }: Place): string[] {
-  const { status, result, costNanoUsd, reservedNanoUsd, overrunNanoUsd, isLate } = record;
+/** What the ending said, then every correction of it, and what they come to. */
+function costLines(record: CallRecord, place: Place): string[] {
+  const { adjustments, adjustedNanoUsd, costNanoUsd } = record;
+  if (adjustments.length === 0) return endedCostLines(record, costNanoUsd, place);
+  const { screen, timeZone } = place;
+  const before = endedCostOf(record);
+  const changes = adjustments.map(
+    ({ deltaNanoUsd }) => ` ${deltaNanoUsd < 0n ? "-" : "+"} ${formatExactMoney(abs(deltaNanoUsd))}`,
+  );
+  const sum = `${formatExactMoney(before ?? 0n)}${changes.join("")} = ${formatExactMoney((before ?? 0n) + adjustedNanoUsd)}`;
+  return [
+    ...endedCostLines(record, before, place),
+    ...adjustments.flatMap(({ adjustmentId, atMs, deltaNanoUsd, reason, by }) => {
+      const when = `${formatLocal(atMs, timeZone)} ${timeZone}`;
+      const text = `corrected by ${formatSignedMoney(deltaNanoUsd)}, ${when}, by ${by} (${adjustmentId}): ${reason}`;
+      return indented(clean(text), screen);
+    }),
+    ...indented(`counted at ${sum}`, screen),
+  ];
+}
+
+/** `undefined`: no price was known for it, and nothing had been set aside. */
+function endedCostOf({ result, reservedNanoUsd, costNanoUsd, adjustedNanoUsd }: CallRecord): bigint | undefined {
+  const isKnown = result?.costNanoUsd !== undefined || reservedNanoUsd !== undefined;
+  return isKnown && costNanoUsd !== undefined ? costNanoUsd - adjustedNanoUsd : undefined;
+}
+
+function abs(amount: bigint): bigint {
+  return amount < 0n ? -amount : amount;
+}
+
+function endedCostLines(record: CallRecord, costNanoUsd: bigint | undefined, { screen }: Place): string[] {
+  const { status, result, reservedNanoUsd, overrunNanoUsd, isLate } = record;
   const reserved = reservedNanoUsd === undefined ? "" : `, ${formatExactMoney(reservedNanoUsd)} had been set aside`;
   if (status === "denied") return ["  nothing: it was refused, and nothing was sent to the provider"];
   if (status === "reserved") return [`  not known yet: it is running${reserved}`];

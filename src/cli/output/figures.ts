@@ -31,6 +31,11 @@ export function formatExactMoney(amount: bigint): string {
   return formatMeasured("usd", amount);
 }
 
+/** A change of an amount, exact, with its sign: `+$0.10`, `-$0.25`. */
+export function formatSignedMoney(change: bigint): string {
+  return change < 0n ? `-${formatExactMoney(-change)}` : `+${formatExactMoney(change)}`;
+}
+
 /** How many decimals a column of amounts needs so that a person sees what differs: 2 where all are whole cents, else 4 or 6. */
 export function decimalsFor(amounts: readonly bigint[]): number {
   const cent = NANO_USD_PER_USD / 100n;

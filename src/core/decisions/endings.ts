@@ -82,7 +82,9 @@ export function settle(book: Book, operation: SettleOperation): EndResult {
   );
   noteSession(book, open, result);
   const body = { kind: "settled" as const, result, isLate: ended !== undefined, overrunNanoUsd };
-  endWith(book, { status: "settled", costNanoUsd, open, spent }, { kind: "settled", callId, atMs, costNanoUsd, charges, body });
+  const adjustments = ended?.adjustments ?? [];
+  const next: EndedCall = { status: "settled", costNanoUsd, open, spent, adjustments, adjustedNanoUsd: 0n };
+  endWith(book, next, { kind: "settled", callId, atMs, costNanoUsd, charges, body });
   const alerts = alertsAfter(book, open, atMs);
   return { kind: "settle", outcome: "done", overrunNanoUsd, alerts, freedCounterIds: idsOf(charges) };
 }
@@ -116,7 +118,7 @@ export function voidCall(book: Book, { callId, atMs, reason }: VoidOperation): E
     charges,
     body: { kind: "voided" as const, reason },
   };
-  endWith(book, { status: "voided", costNanoUsd: ZERO_USD, open, spent: charges.map(() => 0n) }, entry);
+  endWith(book, { status: "voided", costNanoUsd: ZERO_USD, open, spent: charges.map(() => 0n), ...UNADJUSTED }, entry);
   return { kind: "void", outcome: "done", overrunNanoUsd: ZERO_USD, alerts: [], freedCounterIds: idsOf(charges) };
 }
 
@@ -135,7 +137,8 @@ export function expire(book: Book, { callId, atMs, reason }: ExpireOperation): E
   const costNanoUsd = open.usdBound;
   const tokens = { inputTokens: open.inputTokensBound, outputTokens: open.outputTokensBound };
   const body = { kind: "expired" as const, reason, tokens };
-  endWith(book, { status: "expired", costNanoUsd, open, spent }, { kind: "expired", callId, atMs, costNanoUsd, charges, body });
+  const next: EndedCall = { status: "expired", costNanoUsd, open, spent, ...UNADJUSTED };
+  endWith(book, next, { kind: "expired", callId, atMs, costNanoUsd, charges, body });
   return {
     kind: "expire",
     outcome: "done",
@@ -144,6 +147,8 @@ export function expire(book: Book, { callId, atMs, reason }: ExpireOperation): E
     freedCounterIds: idsOf(charges),
   };
 }
+
+const UNADJUSTED = { adjustments: [], adjustedNanoUsd: 0n };
 
 function endWith(book: Book, ended: EndedCall, entry: NewEntry): void {
   for (const charge of entry.charges) chargeExisting(book, charge, ended.open.atMs);
@@ -175,7 +180,8 @@ function noteSession(book: Book, open: OpenCall, { stopReason }: CallResult): vo
   keepSession(book, sessionKey, session);
 }
 
-function alertsAfter(book: Book, open: OpenCall, atMs: number): Alert[] {
+/** The thresholds that a change of what a call is counted with reached. */
+export function alertsAfter(book: Book, open: OpenCall, atMs: number): Alert[] {
   // A charge in a window that is over reaches no threshold that still matters.
   const counters = countersOf(book.limits, open.scopes, open.model).filter(
     ({ compiled: { limit } }) => limit.window.kind !== "calendar" || windowOf(limit, atMs).key === windowOf(limit, open.atMs).key,

@@ -30,6 +30,7 @@ export type CountedCall =
       atMs: number;
       scopes: Scopes;
       model: string;
+      /** Corrections included. */
       costNanoUsd: NanoUsd | undefined;
       tokens: TokenParts;
     };
@@ -126,7 +127,8 @@ function fillFrom(book: Book, { set, call, fillings, atMs }: FillFromInput): voi
   if (own.length > 0 && call.status !== "settled") addToCall(book, call, own, atMs);
 }
 
-function distinct(counters: readonly CallCounter[]): CallCounter[] {
+/** Each counter once: several limits may look at the same. */
+export function distinct(counters: readonly CallCounter[]): CallCounter[] {
   return [...new Map(counters.map((counter) => [counterIdOf(counter.scopeKey, counter.compiled.what), counter])).values()];
 }
 
@@ -147,11 +149,17 @@ function contributionOf(call: CountedCall, charge: Charge): Charge {
     case "open":
       return { ...charge, spent, reserved: heldFor(charge, call.open) };
     case "expired":
-      // A slot is free once its owner is gone.
-      return { ...charge, spent: spent + (measureOf(charge.what) === "concurrency" ? 0n : heldFor(charge, call.ended.open)) };
+      return { ...charge, spent: spent + expiredAt(charge, call.ended) };
     case "settled":
       return { ...charge, spent: spent + actualOf(charge.what, call) };
   }
+}
+
+function expiredAt(charge: Charge, { open, adjustedNanoUsd }: EndedCall): bigint {
+  const measure = measureOf(charge.what);
+  // A slot is free once its owner is gone.
+  if (measure === "concurrency") return 0n;
+  return heldFor(charge, open) + (measure === "usd" ? adjustedNanoUsd : 0n);
 }
 
 /** What the call is charged in a counter so far; `undefined`: it does not know the counter. */

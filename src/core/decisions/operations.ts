@@ -13,7 +13,14 @@ import type { AdmitInput, LimitView } from "./admit.ts";
 import type { CallFacts, Candidate, Extension } from "./call.ts";
 import type { Charge } from "./counters.ts";
 
-export type Operation = ReserveOperation | RenewOperation | SettleOperation | VoidOperation | ExpireOperation | RefuseOperation;
+export type Operation =
+  | ReserveOperation
+  | RenewOperation
+  | SettleOperation
+  | VoidOperation
+  | ExpireOperation
+  | AdjustOperation
+  | RefuseOperation;
 
 /** Asks for admission and sets the bound aside, in all counters or in none. */
 export interface ReserveOperation {
@@ -89,6 +96,18 @@ export interface ExpireOperation {
   reason: string;
 }
 
+/** Corrects what a call that is over is counted with. A second one with the same id must say the same. */
+export interface AdjustOperation {
+  kind: "adjust";
+  atMs: number;
+  callId: string;
+  adjustmentId: string;
+  /** Added to the cost; not zero. */
+  deltaNanoUsd: bigint;
+  reason: string;
+  by: string;
+}
+
 /** Records a refusal that was decided outside a reservation (a wait that took too long, a request that was never priced). */
 export interface RefuseOperation {
   kind: "refuse";
@@ -98,7 +117,7 @@ export interface RefuseOperation {
   view: LimitView | undefined;
 }
 
-export type OperationResult = ReserveResult | RenewResult | EndResult | RefuseResult;
+export type OperationResult = ReserveResult | RenewResult | EndResult | AdjustResult | RefuseResult;
 
 export type ReserveResult =
   | {
@@ -156,6 +175,18 @@ export interface EndResult {
   freedCounterIds: readonly string[];
 }
 
+export interface AdjustResult {
+  kind: "adjust";
+  /**
+   * `done` · `already_done`: said before, the same · `conflict`: said before, another amount · `out_of_range`: the cost would be below
+   * zero, or beyond belief · `not_ended`: it runs · `nothing_sent`: refused or voided · `unknown_call`. Only `done` changes anything.
+   */
+  outcome: "done" | "already_done" | "conflict" | "out_of_range" | "not_ended" | "nothing_sent" | "unknown_call";
+  /** What the call is counted with now; `undefined`: not known. */
+  costNanoUsd: NanoUsd | undefined;
+  alerts: readonly Alert[];
+}
+
 export interface RefuseResult {
   kind: "refuse";
   /** `duplicate`: this call was refused, admitted or ended before; nothing was written. */
@@ -183,19 +214,29 @@ export interface OpenCall {
 /** How a call ended, as far as a second ending must agree with it. */
 export interface EndedCall {
   status: "settled" | "voided" | "expired";
+  /** As the ending said; corrections are beside it. */
   costNanoUsd: NanoUsd | undefined;
   /** The reservation as it stood when the call ended: a late settlement replaces what was counted for it. */
   open: OpenCall;
-  /** What the ending added to `spent`, per counter in the order of `open.charges`. */
+  /** What the ending and its corrections added to `spent`, per counter in the order of `open.charges`. */
   spent: readonly bigint[];
+  /** Every correction ever made, so that none is made twice. */
+  adjustments: readonly Adjustment[];
+  /** What the corrections since this ending come to: a late settlement replaces those before it. */
+  adjustedNanoUsd: bigint;
+}
+
+export interface Adjustment {
+  adjustmentId: string;
+  deltaNanoUsd: bigint;
 }
 
 /** One line of the ledger before it has a number and a hash. */
 export interface NewEntry {
-  kind: "reserved" | "renewed" | "settled" | "voided" | "expired" | "denied" | "alert" | "filled";
+  kind: "reserved" | "renewed" | "settled" | "voided" | "expired" | "denied" | "adjusted" | "alert" | "filled";
   callId: string;
   atMs: number;
-  /** Only for endings: what the call is counted with in money; `undefined` where no price is known and nothing was held. */
+  /** Only for endings and corrections: what the call is counted with in money; `undefined` where no price is known and nothing was held. */
   costNanoUsd: NanoUsd | undefined;
   charges: readonly Charge[];
   body: EntryBody;
@@ -208,6 +249,7 @@ export type EntryBody =
   | { kind: "settled"; result: CallResult; isLate: boolean; overrunNanoUsd: NanoUsd }
   | { kind: "voided"; reason: string }
   | { kind: "expired"; reason: string; tokens: { inputTokens: number; outputTokens: number } }
+  | { kind: "adjusted"; adjustmentId: string; deltaNanoUsd: bigint; reason: string; by: string }
   | { kind: "denied"; decision: StoredDecision | undefined; call: CallFacts; code: ErrorCode; view: LimitView | undefined }
   | { kind: "alert"; alert: Alert }
   | { kind: "filled"; limitsVersion: string };

@@ -6,6 +6,7 @@
 import type { Operation, OperationResult } from "./operations.ts";
 
 import type { Book } from "./book.ts";
+import { adjust } from "./adjust.ts";
 import { renew, settle, voidCall, expire, refuse } from "./endings.ts";
 import { reserve } from "./reserve.ts";
 
@@ -22,6 +23,8 @@ export function applyOperation(book: Book, operation: Operation): OperationResul
       return voidCall(book, operation);
     case "expire":
       return expire(book, operation);
+    case "adjust":
+      return adjust(book, operation);
     case "refuse":
       return refuse(book, operation);
   }

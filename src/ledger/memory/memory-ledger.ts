@@ -4,6 +4,7 @@
  * Invariant: whatever is simpler here is simpler on purpose: nothing is cached, pruned or indexed.
  */
 import type { Book } from "../../core/decisions/book.ts";
+import { correctedCostOf } from "../../core/decisions/adjust.ts";
 import { applyOperation } from "../../core/decisions/transitions.ts";
 import { compileLimits, copyScopeState, emptyScopeState, type LimitSet, type ScopeState } from "../../core/decisions/counters.ts";
 import { fillSeries, seriesOf, type CountedCall } from "../../core/decisions/fill.ts";
@@ -196,7 +197,7 @@ export class MemoryLedger implements Ledger {
       const result = settled.get(callId);
       if (ended.status === "expired") calls.push({ status: "expired", ended });
       if (ended.status !== "settled" || result === undefined) continue;
-      calls.push({ status: "settled", atMs, scopes, model, costNanoUsd: ended.costNanoUsd, tokens: result.tokens });
+      calls.push({ status: "settled", atMs, scopes, model, costNanoUsd: correctedCostOf(ended), tokens: result.tokens });
     }
     return calls;
   }
@@ -205,14 +206,19 @@ export class MemoryLedger implements Ledger {
   #records(): { record: CallRecord; tokens: TokenParts }[] {
     const firsts = new Map<string, { position: number; entry: NewEntry }>();
     const ends = new Map<string, NewEntry>();
+    const corrections = new Map<string, NewEntry[]>();
     this.#book.entries.forEach((entry, index) => {
       const { kind, callId } = entry;
       if (kind === "reserved" || kind === "denied") firsts.set(callId, { position: index + 1, entry });
-      if (kind === "settled" || kind === "voided" || kind === "expired") ends.set(callId, entry);
+      if (kind === "settled" || kind === "voided" || kind === "expired") {
+        ends.set(callId, entry);
+        corrections.delete(callId);
+      }
+      if (kind === "adjusted") corrections.set(callId, [...(corrections.get(callId) ?? []), entry]);
     });
     return [...firsts].map(([callId, { position, entry }]) => {
       const end = ends.get(callId);
-      return { record: callRecordOf(position, entry, end), tokens: reportTokensOf(end) };
+      return { record: callRecordOf(position, entry, end, corrections.get(callId) ?? []), tokens: reportTokensOf(end) };
     });
   }
 }

@@ -17,12 +17,13 @@ import {
   type ScopeState,
 } from "../../core/decisions/counters.ts";
 import type { EndedCall, NewEntry, OpenCall } from "../../core/decisions/operations.ts";
+import { adjustedCall, correctedCostOf } from "../../core/decisions/adjust.ts";
 import { openCallOf, type Book } from "../../core/decisions/book.ts";
 import { toNanoUsd, ZERO_USD } from "../../core/money/money.ts";
 import { NO_TOKENS } from "../../core/usage/usage.ts";
 import { reportModelOf, reportTokensOf, reportedLabelsOf } from "../call-record.ts";
 import { bodyFromText, bodyToText } from "./body.ts";
-import { countedFromText, countedToText } from "./counted.ts";
+import { correctedFromText, countedFromText, countedToText, type PlacedAdjustment } from "./counted.ts";
 import { chargesFromText, chargesToText, hashOfEntry } from "./rows.ts";
 import { prepareReadCall, prepareWriteCall, type CallRow } from "./statements/calls.ts";
 import { prepareReadScope, prepareTakePastCounters, prepareWritePastCounter, prepareWriteScope } from "./statements/counters.ts";
@@ -78,6 +79,8 @@ export class CachedBook implements Book {
   readonly #changedOpen = new Set<string>();
   readonly #ended = new Map<string, EndedCall>();
   readonly #ends = new Map<string, PlacedEntry>();
+  /** Which entries corrected a call, by correction. */
+  readonly #adjustmentSeqs = new Map<string, Map<string, number>>();
   readonly #denied = new Map<string, PlacedEntry>();
   /** By the last entry's clock, which may have been set back. */
   #lastAtMs = 0;
@@ -144,8 +147,12 @@ export class CachedBook implements Book {
     const first = this.#read.entry(row.position);
     const reserved = openCallOf({ ...first, charges: chargesFromText(first.charges) });
     const { spent, ...counted } = countedFromText(row.counted, reserved);
-    const costNanoUsd = row.costNanoUsd === undefined ? undefined : toNanoUsd(row.costNanoUsd);
-    return { status: row.status, costNanoUsd, open: { ...reserved, ...counted }, spent };
+    const corrected = correctedFromText(row.counted);
+    const cost = corrected === undefined ? row.costNanoUsd : (corrected.endedNanoUsd ?? undefined);
+    const costNanoUsd = cost === undefined ? undefined : toNanoUsd(cost);
+    const adjustments = corrected?.adjustments ?? [];
+    const adjustedNanoUsd = adjustments.reduce((sum, { seq, deltaNanoUsd }) => (seq > row.endSeq ? sum + deltaNanoUsd : sum), 0n);
+    return { status: row.status, costNanoUsd, open: { ...reserved, ...counted }, spent, adjustments, adjustedNanoUsd };
   }
 
   isDenied(callId: string): boolean {
@@ -200,6 +207,12 @@ export class CachedBook implements Book {
       case "expired":
         this.#ends.set(entry.callId, placed);
         return;
+      case "adjusted": {
+        if (entry.body.kind !== "adjusted") return;
+        const seqs = this.#adjustmentSeqs.get(entry.callId) ?? new Map<string, number>();
+        this.#adjustmentSeqs.set(entry.callId, seqs.set(entry.body.adjustmentId, seq));
+        return;
+      }
       case "renewed":
       case "alert":
       case "filled":
@@ -254,7 +267,8 @@ export class CachedBook implements Book {
     this.#writes().call(this.#endedRow(callId, ended));
   }
 
-  #endedRow(callId: string, { status, costNanoUsd, open, spent }: EndedCall): CallRow {
+  #endedRow(callId: string, ended: EndedCall): CallRow {
+    const { status, open } = ended;
     const placed = this.#open.get(callId);
     const row = placed === undefined ? this.#callRow(callId) : undefined;
     const end = this.#ends.get(callId);
@@ -265,11 +279,26 @@ export class CachedBook implements Book {
     if (reported === undefined) throw new TypeError(`call ${callId} ends without the labels it was reserved with`);
     const { scopes, model, atMs: startedAtMs } = open;
     const tokens = end === undefined ? (row?.tokens ?? NO_TOKENS) : reportTokensOf(end.entry);
-    const counted = status === "expired" ? countedToText(open, spent) : undefined;
+    const adjustments = this.#placedAdjustments(ended, row);
+    const counted = status === "expired" || adjustments.length > 0 ? countedToText(ended, adjustments) : undefined;
     const reservedNanoUsd = placed === undefined ? row?.reservedNanoUsd : placed.reservedNanoUsd;
-    const overrunNanoUsd = end?.entry.body.kind === "settled" ? end.entry.body.overrunNanoUsd : ZERO_USD;
-    const amounts = { costNanoUsd, reservedNanoUsd, overrunNanoUsd };
+    const overrunNanoUsd =
+      end === undefined ? row?.overrunNanoUsd : end.entry.body.kind === "settled" ? end.entry.body.overrunNanoUsd : ZERO_USD;
+    const amounts = { costNanoUsd: correctedCostOf(ended), reservedNanoUsd, overrunNanoUsd: overrunNanoUsd ?? ZERO_USD };
     return { position, callId, status, startedAtMs, endSeq, scopes, reported, model, tokens, counted, ...amounts };
+  }
+
+  /** Corrections with their entries: those behind `folded` are at hand, the row names those before. */
+  #placedAdjustments({ open: { callId }, adjustments }: EndedCall, row: CallRow | undefined): PlacedAdjustment[] {
+    if (adjustments.length === 0) return [];
+    const folded = correctedFromText(row?.counted)?.adjustments ?? [];
+    const seqs = new Map(folded.map(({ adjustmentId, seq }) => [adjustmentId, seq]));
+    for (const [adjustmentId, seq] of this.#adjustmentSeqs.get(callId) ?? []) seqs.set(adjustmentId, seq);
+    return adjustments.map(({ adjustmentId, deltaNanoUsd }) => {
+      const seq = seqs.get(adjustmentId);
+      if (seq === undefined) throw new TypeError(`correction ${adjustmentId} of call ${callId} has no entry`);
+      return { adjustmentId, deltaNanoUsd, seq };
+    });
   }
 
   #foldDenied(callId: string, placed: PlacedEntry): void {
@@ -309,6 +338,7 @@ export class CachedBook implements Book {
     this.#changedOpen.clear();
     this.#ended.clear();
     this.#ends.clear();
+    this.#adjustmentSeqs.clear();
     this.#denied.clear();
     this.#lastCall = undefined;
     this.#lastAtMs = 0;
@@ -351,9 +381,25 @@ export class CachedBook implements Book {
       case "settled":
       case "voided":
       case "expired": {
-        const before = this.endedCall(callId)?.open ?? this.#openOf(callId);
+        const ended = this.endedCall(callId);
+        const before = ended?.open ?? this.#openOf(callId);
         const spent = before.charges.map((charge) => charges.find((other) => isSameCounter(charge, other))?.spent ?? 0n);
-        this.endCall({ status: body.kind, costNanoUsd: entry.costNanoUsd, open: before, spent });
+        const adjustments = ended?.adjustments ?? [];
+        this.endCall({
+          status: body.kind,
+          costNanoUsd: entry.costNanoUsd,
+          open: before,
+          spent,
+          adjustments,
+          adjustedNanoUsd: 0n,
+        });
+        break;
+      }
+      case "adjusted": {
+        const ended = this.endedCall(callId);
+        if (ended === undefined)
+          throw new TypeError(`entry ${placed.seq} corrects call ${callId}, which is not over; run \`purser verify\``);
+        this.endCall(adjustedCall(ended, body));
         break;
       }
       case "filled":

@@ -12,6 +12,7 @@ import { toNanoUsd, ZERO_USD } from "../../core/money/money.ts";
 import { NO_TOKENS, type TokenParts } from "../../core/usage/usage.ts";
 import type { Query } from "./messages.ts";
 import { CachedBook, NO_LIMITS } from "./cached-book.ts";
+import { correctedFromText } from "./counted.ts";
 import { isAsked, prepareReadCall, prepareReadCalls, type CallRow } from "./statements/calls.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
 import { prepareReadScopes } from "./statements/counters.ts";
@@ -83,23 +84,25 @@ export class Queries {
           (callId === undefined || open.callId === callId) &&
           (session === undefined || open.scopes.session === session),
       )
-      .map(({ position }) => ({ position, endSeq: undefined }));
+      .map(({ position }) => ({ position, endSeq: undefined, correctionSeqs: [] }));
     const unfolded = new Map(this.#book.unfoldedRows().map((row) => [row.callId, row]));
     const stored = this.#statements.calls(query).filter((row) => !unfolded.has(row.callId));
     const over = [...stored, ...[...unfolded.values()].filter((row) => isAsked(row, query))].map(
-      ({ position, endSeq, status }) => ({
+      ({ position, endSeq, status, counted }) => ({
         position,
         endSeq: status === "denied" ? undefined : endSeq,
+        correctionSeqs: correctionSeqsOf(counted, endSeq),
       }),
     );
     return [...running, ...over]
       .sort((a, b) => b.position - a.position)
       .slice(0, limit)
-      .map(({ position, endSeq }) =>
+      .map(({ position, endSeq, correctionSeqs }) =>
         callRecordOf(
           position,
           this.#statements.entry(position),
           endSeq === undefined ? undefined : this.#statements.entry(endSeq),
+          correctionSeqs.map((seq) => this.#statements.entry(seq)),
         ),
       );
   }
@@ -138,6 +141,12 @@ export class Queries {
     const { limits, downgrade } = fromJson(row.rules) as { limits: Limit[]; downgrade: Map<string, string> };
     return compileLimits({ version: row.version, limits, downgrade });
   }
+}
+
+/** The entries that corrected a call since it ended. */
+function correctionSeqsOf(counted: string | undefined, endSeq: number): number[] {
+  const adjustments = correctedFromText(counted)?.adjustments ?? [];
+  return adjustments.map(({ seq }) => seq).filter((seq) => seq > endSeq);
 }
 
 /** What one call adds to a report, or takes away. */

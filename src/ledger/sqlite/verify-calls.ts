@@ -1,6 +1,7 @@
 /**
  * Owns the proof of every call's life, read off the entries alone: it begins once, ends once (or late, once more), what it cost is what
- * it was charged in every money counter, and what it holds while open is what its entries left it with.
+ * it was charged in every money counter, each correction of that is charged once, whole, and what it holds while open is what its
+ * entries left it with.
  * Shares no code with the rules: the life of a call is written down here a second time.
  */
 import type { Database } from "better-sqlite3";
@@ -29,6 +30,10 @@ interface CallRow {
 export class CallsCheck {
   callCount = 0;
   readonly #lives = new Map<string, Life>();
+  /** Calls that are corrected somewhere: they are remembered although they are over. */
+  readonly #corrected: ReadonlySet<string>;
+  /** Every correction read, by call and id. */
+  readonly #corrections = new Set<string>();
   readonly #differs: (sentence: string) => void;
   readonly #db: Database;
   readonly #readRow;
@@ -38,6 +43,10 @@ export class CallsCheck {
   constructor(db: Database, differs: (sentence: string) => void) {
     this.#db = db;
     this.#differs = differs;
+    const corrected = db
+      .prepare<[], { call_id: string }>("select call_id from entries not indexed where kind = 'adjusted'")
+      .all();
+    this.#corrected = new Set(corrected.map(({ call_id: callId }) => callId));
     this.#readRow = db.prepare<[string], CallRow>("select position, status, end_seq, cost_nano_usd from calls where call_id = ?");
   }
 
@@ -54,6 +63,8 @@ export class CallsCheck {
       case "voided":
       case "expired":
         return this.#end(row);
+      case "adjusted":
+        return this.#adjust(row);
       case "alert":
         return;
       default:
@@ -74,7 +85,9 @@ export class CallsCheck {
     // What a new limit was filled with for calls that are over is charged in nobody's name.
     if (row.kind === "filled" && row.call_id === "") return;
     const life = this.#lives.get(row.call_id);
-    if (life === undefined) return this.#differs(`entry ${row.seq}: call "${row.call_id}" is ${row.kind}, but is not open`);
+    if (life === undefined || isOver(life)) {
+      return this.#differs(`entry ${row.seq}: call "${row.call_id}" is ${row.kind}, but is not open`);
+    }
     for (const [scopeKey, what, windowKey, spent, reserved] of chargesOf(row)) {
       const name = JSON.stringify([scopeKey, what, windowKey]);
       const before = life.charges.get(name) ?? { spent: 0n, reserved: 0n };
@@ -94,13 +107,47 @@ export class CallsCheck {
     this.#close(row.call_id, life);
   }
 
-  /** Checks a call that cannot change any more, and forgets it. */
+  /** Checks a call that cannot change any more, and forgets it; one that is corrected is kept until its row is compared. */
   #close(callId: string, life: Life): void {
+    if (life.ending !== undefined) this.#checkCharges(callId, life, life.ending);
+    if (this.#corrected.has(callId)) return;
     this.#lives.delete(callId);
-    if (life.ending !== undefined) this.#checkClosed(callId, life, life.ending);
+    if (life.ending !== undefined) this.#compareRow(callId, life, life.ending);
   }
 
-  #checkClosed(callId: string, life: Life, ending: NonNullable<Life["ending"]>): void {
+  /** A correction: its charges are in money, each of them its whole amount, and its cost is the cost before it and that amount. */
+  #adjust(row: StoredEntry): void {
+    const life = this.#lives.get(row.call_id);
+    const ending = life?.ending;
+    if (life === undefined || (ending?.status !== "settled" && ending?.status !== "expired")) {
+      return this.#differs(`entry ${row.seq}: call "${row.call_id}" is corrected, but is not settled or expired`);
+    }
+    const correction = correctionOf(row);
+    // Reported by the chain, which this text is part of.
+    if (correction === undefined) return;
+    const name = JSON.stringify([row.call_id, correction.id]);
+    if (this.#corrections.has(name)) {
+      this.#differs(`entry ${row.seq}: call "${row.call_id}" is corrected a second time by "${correction.id}"`);
+    }
+    this.#corrections.add(name);
+    for (const [scopeKey, what, , spent, reserved] of chargesOf(row)) {
+      if (/^usd\b/.test(what) && BigInt(spent) === correction.delta && BigInt(reserved) === 0n) continue;
+      this.#differs(
+        `entry ${row.seq}: call "${row.call_id}" is corrected by ${correction.delta}, but is charged spent ${spent}, reserved ${reserved} in "${scopeKey} ${what}"`,
+      );
+    }
+    // A late settlement replaces what an expired call is charged, its corrections included.
+    if (ending.status === "expired") this.#charge(row);
+    const cost = (ending.costNanoUsd ?? 0n) + correction.delta;
+    if ((row.cost_nano_usd ?? 0n) !== cost) {
+      this.#differs(
+        `entry ${row.seq}: call "${row.call_id}" cost ${ending.costNanoUsd ?? 0n} and is corrected by ${correction.delta}, but then costs ${row.cost_nano_usd ?? 0n}`,
+      );
+    }
+    ending.costNanoUsd = row.cost_nano_usd;
+  }
+
+  #checkCharges(callId: string, life: Life, ending: NonNullable<Life["ending"]>): void {
     const cost = ending.status === "voided" ? 0n : (ending.costNanoUsd ?? 0n);
     for (const [name, { spent, reserved }] of life.charges) {
       const [scopeKey, what] = JSON.parse(name) as [string, string, string];
@@ -110,7 +157,6 @@ export class CallsCheck {
         this.#differs(`call "${callId}" cost ${cost} (entry ${ending.seq}), but is charged ${spent} in "${counter}"`);
       }
     }
-    this.#compareRow(callId, life, ending);
   }
 
   #compareRow(callId: string, { position }: Life, ending: NonNullable<Life["ending"]>): void {
@@ -131,7 +177,9 @@ export class CallsCheck {
     const lives = new Map(this.#lives);
     for (const [callId, life] of lives) {
       if (life.ending === undefined) continue;
-      this.#checkClosed(callId, life, life.ending);
+      // What a settled call was charged was checked when it was settled; limits may have come and gone before its correction.
+      if (!isOver(life)) this.#checkCharges(callId, life, life.ending);
+      this.#compareRow(callId, life, life.ending);
       lives.delete(callId);
     }
     this.#compareOpenCalls(lives);
@@ -166,6 +214,23 @@ export class CallsCheck {
       }
     }
     for (const callId of lives.keys()) this.#differs(`call "${callId}" is open, but is not listed as open`);
+  }
+}
+
+/** True once nothing but a correction can come: an expired call may still be settled. */
+function isOver({ ending }: Life): boolean {
+  return ending !== undefined && ending.status !== "expired";
+}
+
+/** `undefined`: the text is no correction. */
+function correctionOf(row: StoredEntry): { id: string; delta: bigint } | undefined {
+  try {
+    const body = JSON.parse(row.body) as { adjustmentId?: unknown; deltaNanoUsd?: { "#"?: unknown } };
+    const delta = body.deltaNanoUsd?.["#"];
+    if (typeof body.adjustmentId !== "string" || !isAmount(delta)) return undefined;
+    return { id: body.adjustmentId, delta: BigInt(String(delta)) };
+  } catch {
+    return undefined;
   }
 }
 

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import {
+  adjustOf,
   at,
   expireOf,
   keyOf,
@@ -59,6 +60,13 @@ async function writeEverything(file: string): Promise<void> {
   }
   const atMs = NOON_MS + 40 * 30_000;
   await ledger.apply([settleOf("call-2", 12n, { atMs }), reserveOf("denied", { usd: 10n ** 9n, atMs })]);
+  await ledger.apply([
+    adjustOf("call-4", -9n, { atMs }),
+    adjustOf("call-6", 8n, { atMs }),
+    adjustOf("call-10", 5n, { atMs }),
+    settleOf("call-10", 11n, { atMs }),
+    adjustOf("call-10", 2n, { atMs, adjustmentId: "adj-2" }),
+  ]);
   const sessions = limitOf({ name: "session", per: ["session"], amount: 100_000n, window: LIFETIME });
   await ledger.configure(rulesOf([...limits, sessions], NOON_MS + 3_600_000, "v2"));
   await ledger.close();
@@ -98,7 +106,7 @@ test("the sound ledger has rows in every table", () => {
   db.close();
 
   expect(empty).toEqual([]);
-  expect(kinds).toEqual({ kinds: 8 });
+  expect(kinds).toEqual({ kinds: 9 });
 });
 
 test("finds one edited counter, with what is stored and what it should be", () => {
@@ -141,6 +149,36 @@ test("finds an entry whose instant or cost was edited", () => {
 
   expect(found).toContainEqual(expect.stringContaining("entry 5: its stored hash"));
   expect(found).toContainEqual(expect.stringContaining('call "call-0" cost 36 (entry 2), but is charged 37'));
+});
+
+test.each([
+  [
+    "charges another amount",
+    "charges = replace(charges, '-9', '-8')",
+    "is corrected by -9, but is charged spent -8, reserved 0 in",
+  ],
+  ["charges something else than money", "charges = replace(charges, 'usd@', 'tokens@')", "is corrected by -9, but is charged"],
+  ["comes to another cost", "cost_nano_usd = 29", 'call "call-4" cost 37 and is corrected by -9, but then costs 29'],
+  ["belongs to a voided call", "call_id = 'call-1'", 'call "call-1" is corrected, but is not settled or expired'],
+  ["has another id and amount", `body = replace(body, '"-9"', '"-7"')`, "is corrected by -7, but is charged spent -9"],
+])("finds a correction that %s", (_what, changed, sentence) => {
+  change(`update entries set ${changed} where seq = (select min(seq) from entries where kind = 'adjusted')`);
+
+  expect(differences()).toContainEqual(expect.stringContaining(sentence));
+});
+
+test("finds a correction that was made twice, and one that its call's row does not hold", () => {
+  change(
+    "update entries set call_id = 'call-10', body = replace(body, 'adj-1', 'adj-2') where seq = (select min(seq) from entries where kind = 'adjusted' and call_id = 'call-6')",
+  );
+  change(
+    "update entries set body = replace(body, 'adj-2', 'adj-1') where seq = (select max(seq) from entries where kind = 'adjusted')",
+  );
+
+  const found = differences();
+
+  expect(found).toContainEqual(expect.stringContaining('call "call-10" is corrected a second time by "adj-1"'));
+  expect(found).toContainEqual(expect.stringContaining('call "call-6": calls says expired'));
 });
 
 test("finds an entry that is gone, in the middle and at the end", () => {

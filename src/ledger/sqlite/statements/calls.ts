@@ -17,9 +17,10 @@ export interface CallRow {
   scopes: Scopes;
   reported: { user: string; tags: Readonly<Record<string, string>> };
   model: string;
+  /** Corrections included. */
   costNanoUsd: bigint | undefined;
   tokens: TokenParts;
-  /** What an expired call was counted with, while a settlement may still replace it. */
+  /** What an expired call was counted with, while a settlement may still replace it; what was corrected, and by which entries. */
   counted: string | undefined;
   /** The bound it was admitted with; `undefined`: refused, or no price is known. */
   reservedNanoUsd: bigint | undefined;
