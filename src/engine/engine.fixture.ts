@@ -105,6 +105,8 @@ export interface FlakyLedger {
 /** The ledger in memory, with a store around it that can fail. */
 export function createFlakyLedger(): FlakyLedger {
   const memory = createMemoryLedger();
+  /** Entries that it wrote itself; all others are another process's. */
+  let own = 0;
   const flaky: FlakyLedger = { memory, failWith: () => undefined, ledger: memory };
   const check = (failure: Failure, when: Failure): void => {
     if (failure === "refused" && when === "before") throw new RangeError("the operation is wrong");
@@ -123,7 +125,9 @@ export function createFlakyLedger(): FlakyLedger {
     apply: async (operations: readonly Operation[]) => {
       const failures = operations.map((operation) => flaky.failWith(operation));
       for (const failure of failures) check(failure, "before");
+      const before = memory.entries.length;
       const results = await memory.apply(operations);
+      own += memory.entries.length - before;
       for (const failure of failures) check(failure, "after");
       return results;
     },
@@ -133,7 +137,7 @@ export function createFlakyLedger(): FlakyLedger {
     owners: reading("owners", () => memory.owners()),
     beat: reading("beat", (owner: Parameters<Ledger["beat"]>[0]) => memory.beat(owner)),
     removeOwner: reading("removeOwner", (ownerId: string) => memory.removeOwner(ownerId)),
-    revision: () => memory.revision(),
+    revision: async () => memory.entries.length - own,
     scopeStates: () => memory.scopeStates(),
     close: () => memory.close(),
   });

@@ -67,7 +67,7 @@ export interface Ledger {
   keys(): Promise<VirtualKey[]>;
   revokeKey(input: { keyId: string; atMs: number }): Promise<boolean>;
 
-  /** A number that changes whenever any process changed the ledger: what waiters of other processes watch. */
+  /** A number that changes whenever another process changed the ledger, and not by changes of this one: what its waiters watch. */
   revision(): Promise<number>;
   close(): Promise<void>;
 }

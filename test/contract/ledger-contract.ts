@@ -615,15 +615,6 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
 
         expect(await ledger.limits()).toEqual(last);
       });
-
-      test("a revision changes with every change", async () => {
-        await ledger.configure(rulesOf([limitOf({ amount: 100n })]));
-        const before = await ledger.revision();
-
-        await ledger.apply([reserveOf("1")]);
-
-        expect(await ledger.revision()).not.toBe(before);
-      });
     });
 
     describe("owners and keys", () => {

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
-import { NOON_MS } from "./samples.ts";
+import { LIFETIME, limitOf, NOON_MS, reserveOf, rulesOf } from "./samples.ts";
 
 let folder: string;
 let path: string;
@@ -87,6 +87,22 @@ test("a hard limit holds over three processes, and each of them gets its turn", 
   expect(denied).toBeGreaterThan(0);
   for (const { admitted } of results) expect(admitted).toBeGreaterThan(0);
   expect(verifySqliteLedger(path).differences).toEqual([]);
+});
+
+test("a process is told that another changed the ledger, and not that it did itself", async () => {
+  const mine = await openSqliteLedger({ path });
+  const other = await openSqliteLedger({ path });
+  await mine.configure(rulesOf([limitOf({ amount: 1_000n, window: LIFETIME })]));
+  const before = await mine.revision();
+
+  await mine.apply([reserveOf("1")]);
+  const afterOwn = await mine.revision();
+  await other.apply([reserveOf("2")]);
+
+  expect(afterOwn).toBe(before);
+  expect(await mine.revision()).not.toBe(before);
+  await mine.close();
+  await other.close();
 });
 
 test(

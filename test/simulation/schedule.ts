@@ -137,6 +137,9 @@ class Schedule implements ProcessWorld {
     this.#changedAtMs = this.timeline.nowMs;
     this.oracle.readEntries(this.base.entries);
   }
+  entryCount(): number {
+    return this.base.entries.length;
+  }
   configured(limits: readonly Limit[]): void {
     this.oracle.limits = limits;
     this.committed();

@@ -25,6 +25,8 @@ export interface StoreWorld {
   downUntilMs(): number;
   /** Something may have been written. */
   committed(): void;
+  /** How many entries are written. */
+  entryCount(): number;
   configured(limits: readonly Limit[]): void;
   tampering: Tampering | undefined;
 }
@@ -56,6 +58,8 @@ export function openHandle(world: StoreWorld, client: StoreClient): StoreHandle 
   const { timeline, base, random } = world;
   const queue: Waiting[] = [];
   let isWriting = false;
+  /** Entries that this process had written; all others are other processes'. */
+  let own = 0;
   const isDown = (): boolean => timeline.nowMs < world.downUntilMs();
 
   function writeNext(): void {
@@ -69,7 +73,9 @@ export function openHandle(world: StoreWorld, client: StoreClient): StoreHandle 
   async function commit(): Promise<void> {
     const batch = queue.splice(0);
     const isLost = isDown() || random.chance(world.faultShare());
+    const before = world.entryCount();
     const answers = isLost ? [] : await Promise.all(batch.map(({ operations }) => carryOut(operations)));
+    own += world.entryCount() - before;
     const isUnknown = !isLost && random.chance(world.faultShare());
     if (!isLost) world.committed();
     client.soon(random.chance(0.5) ? 0 : random.int(1, 5), () => {
@@ -139,7 +145,7 @@ export function openHandle(world: StoreWorld, client: StoreClient): StoreHandle 
     createKey: asking((key) => base.createKey(key)),
     keys: asking(() => base.keys()),
     revokeKey: asking((input) => base.revokeKey(input)),
-    revision: asking(() => base.revision()),
+    revision: asking(async () => world.entryCount() - own),
     close: () => Promise.resolve(),
   };
   return {

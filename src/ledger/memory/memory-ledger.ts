@@ -71,7 +71,6 @@ export class MemoryLedger implements Ledger {
   readonly #keys = new Map<string, VirtualKey>();
   #isConfigured = false;
   #isClosed = false;
-  #revision = 0;
 
   /** Everything written so far, oldest first. */
   get entries(): readonly NewEntry[] {
@@ -85,7 +84,6 @@ export class MemoryLedger implements Ledger {
       if (operation.kind === "reserve" && !this.#isConfigured)
         throw new RangeError("reserve: no limits are in force; configure first");
     }
-    this.#revision += 1;
     return operations.map((operation) => applyOperation(this.#book, operation) as ResultOf<O>);
   }
 
@@ -97,7 +95,6 @@ export class MemoryLedger implements Ledger {
     const added = new Set([...seriesOf(book.limits)].filter((series) => !counted.has(series)));
     if (added.size > 0) fillSeries(book, added, this.#countedCalls(), rules.atMs);
     this.#isConfigured = true;
-    this.#revision += 1;
   }
 
   async limits(): Promise<readonly Limit[]> {
@@ -164,7 +161,6 @@ export class MemoryLedger implements Ledger {
     this.#assertOpen();
     if (this.#keys.has(key.keyId)) throw new RangeError(`key ${key.keyId} exists`);
     this.#keys.set(key.keyId, { ...key });
-    this.#revision += 1;
   }
   async keys(): Promise<VirtualKey[]> {
     return [...this.#keys.values()].map((key) => ({ ...key }));
@@ -173,12 +169,12 @@ export class MemoryLedger implements Ledger {
     const key = this.#keys.get(keyId);
     if (key === undefined || key.revokedAtMs !== undefined) return false;
     key.revokedAtMs = atMs;
-    this.#revision += 1;
     return true;
   }
 
+  /** No other process has it. */
   async revision(): Promise<number> {
-    return this.#revision;
+    return 0;
   }
   async close(): Promise<void> {
     this.#isClosed = true;

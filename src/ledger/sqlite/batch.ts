@@ -47,7 +47,6 @@ export class Batches {
   readonly #statements;
   #dataVersion: unknown;
   #configSeq = 0;
-  #commits = 0;
   /** True from a change by another connection on, until one batch met none: whoever reads next should find everything folded. */
   #isShared = false;
   /** How many owners the file lists: others may be waiting for the lock. */
@@ -75,9 +74,9 @@ export class Batches {
     };
   }
 
-  /** Changes whenever any connection changed the file. */
+  /** Changes whenever another connection changed the file. */
   revision(): number {
-    return this.#commits + Number(this.#readDataVersion());
+    return Number(this.#readDataVersion());
   }
 
   #readDataVersion(): unknown {
@@ -120,7 +119,6 @@ export class Batches {
       if (this.#mustFold()) this.#book.fold();
       commit.run();
       this.#book.evict();
-      this.#commits += 1;
       return { answers, taken };
     } catch (error) {
       this.#undo();
