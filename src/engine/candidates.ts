@@ -2,7 +2,7 @@
  * Owns what a call could run on and the most it could cost there. Does not own which of them it gets (core/decisions).
  * Invariant: a bound is proven or absent; nothing learned or guessed goes into it.
  */
-import type { Candidate, Extension } from "../core/decisions/call.ts";
+import { extendedTokens, type Candidate, type Extension } from "../core/decisions/call.ts";
 import { boundAt, boundLine } from "../core/pricing/bound.ts";
 import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import type { PriceRow } from "../core/pricing/price.ts";
@@ -29,6 +29,10 @@ export interface CandidateInput {
   usualOutputTokens?: number;
   /** What bounds its input on a model because it extends an earlier call that ran there; absent: it extends none. */
   extensionOn?: (model: Pick<Candidate, "canonicalModel" | "model">) => Extension | undefined;
+  /** What the provider counted it with, by model as it is spelled upstream; `undefined` there: asked in vain. */
+  counted?: ReadonlyMap<string, number | undefined>;
+  /** Whether the provider can be asked for more of those. */
+  canCount?: boolean;
 }
 
 /** The model asked for, then those to fall back to, in order. */
@@ -65,8 +69,9 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
   const canonicalModel = known?.model ?? model;
   const fromRequest = inputBound(provider, facts, model, row);
   const extension = input.extensionOn?.({ canonicalModel, model });
-  const extended = extension === undefined ? Infinity : sumOf(extension);
-  const inputTokensBound = Math.min(fromRequest, extended);
+  const extended = extension === undefined ? Infinity : extendedTokens(extension);
+  const counting = countOf(input, model, { fromRequest, isExtension: extension !== undefined });
+  const inputTokensBound = Math.min(fromRequest, extended, counting.bound);
   const maxTokens = model === facts.model ? facts.maxTokens : lowered(facts.maxTokens, row?.outputTokensMax);
   const outputTokensBound = maxTokens ?? row?.outputTokensMax ?? OUTPUT_TOKENS_UNKNOWN_MAX;
   const line = row && boundLine(row, { ...waysOf(facts), inputTokens: inputTokensBound, outputTokens: outputTokensBound });
@@ -78,7 +83,9 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
     rejectedBy,
     maxTokens,
     inputTokensBound,
-    ...(extension === undefined || extended >= fromRequest ? {} : { extension }),
+    ...(extension === undefined || extended > inputTokensBound || extended === fromRequest ? {} : { extension }),
+    ...(counting.bound === inputTokensBound && counting.bound < fromRequest ? { countedTokens: counting.tokens } : {}),
+    ...(counting.isOpen ? { isCountable: true } : {}),
     outputTokensBound,
     usdBound: line && boundAt(line, outputTokensBound),
     unboundedParts: unbounded,
@@ -87,6 +94,19 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
     // What max_tokens does not bound is not bounded by less of it either.
     ...(unbounded.length > 0 || leastMaxTokens >= outputTokensBound ? {} : { fit: { leastMaxTokens, usd: line } }),
   };
+}
+
+/** What the provider's count says of a model, and whether it can still be asked: only where no earlier call bounds it. */
+function countOf(
+  { provider: { counting }, facts, counted, canCount = false }: CandidateInput,
+  model: string,
+  { fromRequest, isExtension }: { fromRequest: number; isExtension: boolean },
+): { bound: number; tokens: number; isOpen: boolean } {
+  const tokens = counted?.get(model);
+  const mayHelp = counting !== undefined && fromRequest > 2 * counting.marginTokens;
+  const isOpen = canCount && mayHelp && !isExtension && counted?.has(model) !== true;
+  if (counting === undefined || tokens === undefined) return { bound: Infinity, tokens: 0, isOpen };
+  return { bound: counting.boundOf(tokens, facts, model), tokens, isOpen };
 }
 
 /** The smallest max_tokens with which an answer is still of use: its thinking, and what this agent usually needs. */
@@ -116,10 +136,6 @@ function inputBound(provider: Provider, facts: RequestFacts, model: string, row:
   if (context === undefined) return fromBody;
   const windows = context * facts.samplingsMax;
   return facts.remoteInputs.length > 0 ? windows : Math.min(fromBody, windows);
-}
-
-function sumOf({ inputTokens, outputTokens, newTokens }: Extension): number {
-  return inputTokens + outputTokens + newTokens;
 }
 
 function lowered(maxTokens: number | undefined, most: number | undefined): number | undefined {

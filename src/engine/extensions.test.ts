@@ -65,7 +65,12 @@ describe("a call that extends an earlier one", () => {
     const { note, boundOf } = start();
     note(FIRST);
 
-    expect(boundOf(SECOND)).toEqual({ inputTokens: 60, outputTokens: 7, newTokens: bytesOf(ANSWERED, MORE) });
+    expect(boundOf(SECOND)).toEqual({
+      inputTokens: 60,
+      outputTokens: 7,
+      answerTokens: bytesOf(ANSWERED),
+      newTokens: bytesOf(MORE),
+    });
   });
 
   test("goes on from the longest of those it extends", () => {
@@ -74,7 +79,7 @@ describe("a call that extends an earlier one", () => {
     note(SECOND);
     const third = { ...SECOND, messages: [ASKED, ANSWERED, MORE, ANSWERED, MORE] };
 
-    expect(boundOf(third)?.newTokens).toBe(bytesOf(ANSWERED, MORE));
+    expect(boundOf(third)?.newTokens).toBe(bytesOf(MORE));
   });
 
   test("may be the same one again, and may ask for more or less output", () => {
@@ -92,7 +97,7 @@ describe("a call that extends an earlier one", () => {
     const shown = { role: "user", content: [image] };
     const bound = boundOf({ ...FIRST, messages: [ASKED, ANSWERED, shown] });
 
-    expect(bound?.newTokens).toBe(bytesOf(ANSWERED, shown) - data.length + 4_784);
+    expect(bound?.newTokens).toBe(bytesOf(shown) - data.length + 4_784);
   });
 
   test("counts what looks like a cache mark in what was there before, for it may be text", () => {
@@ -104,7 +109,7 @@ describe("a call that extends an earlier one", () => {
     note({ ...FIRST, messages: [ASKED, used("short"), MORE] });
     const bound = boundOf({ ...FIRST, messages: [ASKED, used("x".repeat(9_000)), MORE, ANSWERED, MORE] });
 
-    expect(bound?.newTokens).toBeGreaterThan(9_000 + bytesOf(ANSWERED, MORE));
+    expect(bound?.newTokens).toBeGreaterThan(9_000 + bytesOf(MORE));
   });
 
   test("is still recognised when its cache marks have moved", () => {
@@ -113,7 +118,7 @@ describe("a call that extends an earlier one", () => {
     const unmarked = { role: "user", content: [{ type: "text", text: "Hello." }] };
     note({ ...FIRST, messages: [marked] });
 
-    expect(boundOf({ ...FIRST, messages: [unmarked, ANSWERED, MORE] })?.newTokens).toBe(bytesOf(ANSWERED, MORE));
+    expect(boundOf({ ...FIRST, messages: [unmarked, ANSWERED, MORE] })?.newTokens).toBe(bytesOf(MORE));
   });
 
   test("may clear its thinking", () => {

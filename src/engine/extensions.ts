@@ -89,12 +89,13 @@ export function createExtensions(deps: { clock: Clock; fingerprints: Fingerprint
       for (let count = chain.length; count > 0; count -= 1) {
         const known = byKey.get(keyOf(frame, canonicalModel, chain[count - 1] ?? ""));
         if (known === undefined) continue;
-        const added = facts.messageSpans.slice(count);
+        const [answer, ...added] = facts.messageSpans.slice(count);
         // Another user turn right behind is read as one with the last: only a turn of the model's own ends what was read.
-        if (added[0]?.isAssistant === false) return undefined;
+        if (answer?.isAssistant === false) return undefined;
         const marks = markBytes.slice(0, count).reduce((sum, bytes) => sum + bytes, 0);
         const newTokens = provider.boundMessageTokens(added, model) + marks;
-        return { inputTokens: known.inputTokens, outputTokens: known.outputTokens, newTokens };
+        const answerTokens = answer === undefined ? 0 : provider.boundMessageTokens([answer], model);
+        return { inputTokens: known.inputTokens, outputTokens: known.outputTokens, answerTokens, newTokens };
       }
       return undefined;
     },

@@ -13,6 +13,7 @@ import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider, RequestFacts } from "../providers/provider.ts";
 import { withoutCacheMarks } from "./cache-marks.ts";
 import { candidatesFor } from "./candidates.ts";
+import { createCounts, type AskCount } from "./counts.ts";
 import { createExtensions, type Conversation } from "./extensions.ts";
 import { scopesOf, UNNAMED, type Caller, type Labels } from "./identify.ts";
 import { createForeignPoll } from "./foreign-poll.ts";
@@ -65,6 +66,8 @@ export interface IncomingCall {
   deadlineAtMs: number | undefined;
   idempotencyKey: string | undefined;
   presence: Presence;
+  /** Asks the provider what it counts a request with, as this caller; absent: nobody asks. */
+  askCount?: AskCount;
 }
 
 export type Opening =
@@ -101,6 +104,8 @@ interface Attempt {
   /** Those it was last decided by. A call is settled by the prices it was admitted with, whatever is reloaded meanwhile. */
   rules: Rules;
   waiter: Waiter | undefined;
+  /** What the provider counted this request with, by model; `undefined` there: asked in vain. Of no other request's bytes. */
+  counted: Map<string, number | undefined>;
   grantedStartsMs: Readonly<Record<string, number>>;
   /** Time spent waiting or throttled so far. */
   hasWaited: boolean;
@@ -114,6 +119,7 @@ export function createEngine(options: EngineOptions): Engine {
   const places = createPlaces();
   const sessions = createSessionFinder(options);
   const extensions = createExtensions(options);
+  const counts = createCounts(clock);
   const parents = createParentFinder(ledger);
   const usualOutputs = createUsualOutputs();
   /** Calls whose reservations are known here: being reserved, or running. One name can be asked for by several at once. */
@@ -199,6 +205,7 @@ export function createEngine(options: EngineOptions): Engine {
       pausedSinceMs: undefined,
       rules: options.rules(),
       waiter: undefined,
+      counted: new Map(),
       grantedStartsMs: {},
       hasWaited: false,
     };
@@ -235,6 +242,9 @@ export function createEngine(options: EngineOptions): Engine {
           return refused(attempt, { code: "duplicate_call" });
         case "unavailable":
           return unavailable(attempt, result.operation);
+        case "uncounted":
+          await count(attempt, result.model);
+          break;
         case "throttled": {
           leaveLine(attempt);
           attempt.grantedStartsMs = { ...attempt.grantedStartsMs, ...result.grantedStartsMs };
@@ -258,9 +268,22 @@ export function createEngine(options: EngineOptions): Engine {
     }
   }
 
+  /** Asks for a count of exactly what would be sent. In vain or not, the call is decided by what is known then. */
+  async function count({ incoming, facts, counted, deadlineAtMs }: Attempt, model: string): Promise<void> {
+    const { body, askCount } = incoming;
+    const { counting } = incoming.provider;
+    // Others may have asked since this call was decided.
+    if (!counts.isOpen) return;
+    counted.set(model, undefined);
+    const request = counting?.requestOf(body, facts, model);
+    if (request === undefined || askCount === undefined) return;
+    const answer = await counts.ask(askCount, request, deadlineAtMs);
+    if (answer !== undefined) counted.set(model, counting?.readAnswer(answer, facts));
+  }
+
   async function reserve(attempt: Attempt): Promise<ReserveResult | { outcome: "unavailable"; operation: ReserveOperation }> {
     const atMs = clock.nowMs();
-    const { incoming, facts, call, conversation, grantedStartsMs } = attempt;
+    const { incoming, facts, call, conversation, counted, grantedStartsMs } = attempt;
     const { provider } = incoming;
     attempt.rules = options.rules();
     const usualOutputTokens = usualOutputs.of(agentOf(call.scopes));
@@ -272,6 +295,8 @@ export function createEngine(options: EngineOptions): Engine {
       facts,
       atMs,
       usualOutputTokens,
+      counted,
+      canCount: incoming.askCount !== undefined && counts.isOpen,
       ...(extensionOn && { extensionOn }),
     });
     const heldBack = line.blockedBefore(attempt.waiter);

@@ -20,11 +20,13 @@ import {
   upstreamUnreachable,
 } from "../core/errors/refusals.ts";
 import type { Engine, IncomingCall, Presence } from "../engine/pipeline.ts";
+import type { AskCount } from "../engine/counts.ts";
 import type { Caller } from "../engine/identify.ts";
 import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Provider } from "../providers/provider.ts";
 import { refuseBytes, sendJson, sendRefusal } from "./answering.ts";
+import { countAsker } from "./count-asker.ts";
 import { readBody, type BodyMemory } from "./body.ts";
 import type { Door } from "./door.ts";
 import { drained, forward } from "./forward.ts";
@@ -162,7 +164,8 @@ async function answerProvider(
   const outgoing = upstreamHeaders(headers, who.isVirtual ? options.upstreamKey : undefined);
   if (route.kind === "free")
     return passFree(options, { request, response, path: route.path, headers: outgoing, body: read.body, refuse });
-  const call = incomingCall(options, { headers, response, body: read.body, caller: who.caller });
+  const askCount = countAsker(options, { path: route.path, headers: outgoing });
+  const call = incomingCall(options, { headers, response, body: read.body, caller: who.caller, askCount });
   if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request header", problem: call.problem }));
   await answerMetered(options, { request, response, path: route.path, outgoing, call: call.call, refuse });
 }
@@ -284,9 +287,9 @@ function refusalOfBody(
 
 function incomingCall(
   { provider, clock, door }: GatewayOptions,
-  input: { headers: RawHeaders; response: ServerResponse; body: Uint8Array; caller: Caller },
+  input: { headers: RawHeaders; response: ServerResponse; body: Uint8Array; caller: Caller; askCount: AskCount },
 ): { outcome: "read"; call: IncomingCall } | { outcome: "invalid"; problem: string } {
-  const { headers, response, body, caller } = input;
+  const { headers, response, body, caller, askCount } = input;
   const labels = labelsOf(headers);
   if (labels.outcome === "invalid") return labels;
   const deadlineAtMs = deadlineOf(headers, clock.nowMs());
@@ -306,6 +309,7 @@ function incomingCall(
       deadlineAtMs,
       idempotencyKey: idempotencyKey.key,
       presence: presenceOf(response, door),
+      askCount,
     },
   };
 }

@@ -94,6 +94,20 @@ export interface ShapedError {
   body: string;
 }
 
+/** How a provider is asked for its own count of a request's input, which costs nothing. */
+export interface TokenCounting {
+  /** @param path where the call itself goes. */
+  pathOf(path: string): string;
+  /** The body that asks for it, on a model; `undefined`: the answer would not bound this request. */
+  requestOf(body: Uint8Array, facts: RequestFacts, model: string): Uint8Array | undefined;
+  /** The count that a body says; `undefined`: none that can be used. */
+  readAnswer(answer: Uint8Array, facts: RequestFacts): number | undefined;
+  /** The most input tokens of a request that was counted. */
+  boundOf(counted: number, facts: RequestFacts, model: string): number;
+  /** No bound by a count is below this. */
+  marginTokens: number;
+}
+
 /** Everything the engine and the faces ask of a provider. */
 export interface Provider {
   name: string;
@@ -103,6 +117,8 @@ export interface Provider {
   boundInputTokens(facts: RequestFacts, model: string): number;
   /** The most input tokens these messages add to a request that holds everything else. */
   boundMessageTokens(messages: readonly MessageSpan[], model: string): number;
+  /** Absent: it counts nothing. */
+  counting?: TokenCounting;
   /** Why a model would not accept this request, or `undefined` if it would. */
   rejectedBy(facts: RequestFacts, model: string): string | undefined;
   /** The body with one or both values replaced; every other byte as it was. */

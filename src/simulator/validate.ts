@@ -12,6 +12,22 @@ import { hasFastMode } from "./prices.ts";
 const API_VERSIONS = ["2023-01-01", "2023-06-01", "2026-10-21"];
 /** Sampling fields that 2026-10-21 no longer takes. */
 const FIELDS_GONE = ["temperature", "top_p", "top_k"];
+/** What counting takes (`MessageCountTokensParams` of the SDK, beta); it has no output, so it knows nothing of it. */
+const COUNT_FIELDS = new Set([
+  "messages",
+  "model",
+  "cache_control",
+  "compaction",
+  "context_management",
+  "mcp_servers",
+  "output_config",
+  "output_format",
+  "speed",
+  "system",
+  "thinking",
+  "tool_choice",
+  "tools",
+]);
 const BREAKPOINTS_MAX = 4;
 const MESSAGES_MAX = 100_000;
 
@@ -44,10 +60,8 @@ export function validateMessages(body: unknown, headers: Headers, needsMaxTokens
 function validateFields(body: JsonRecord, headers: Headers, needsMaxTokens: boolean): ApiError | undefined {
   if (body["model"] === undefined) return apiError(400, "model: Field required");
   if (typeof body["model"] !== "string") return apiError(400, "model: Input should be a valid string");
-  if (needsMaxTokens) {
-    const refused = validateMaxTokens(body);
-    if (refused !== undefined) return refused;
-  }
+  const refused = needsMaxTokens ? validateMaxTokens(body) : validateCounted(body);
+  if (refused !== undefined) return refused;
   if (headers["anthropic-version"] === "2026-10-21") {
     const gone = FIELDS_GONE.find((field) => body[field] !== undefined);
     if (gone !== undefined) return apiError(400, `${gone}: Extra inputs are not permitted`);
@@ -64,6 +78,11 @@ function validateMaxTokens(body: JsonRecord): ApiError | undefined {
   // max_tokens 0 warms the cache, and has nothing to stream.
   if (maxTokens === 0 && body["stream"] === true) return apiError(400, "max_tokens: 0 is not allowed with stream");
   return undefined;
+}
+
+function validateCounted(body: JsonRecord): ApiError | undefined {
+  const extra = Object.keys(body).find((field) => !COUNT_FIELDS.has(field));
+  return extra === undefined ? undefined : apiError(400, `${extra}: Extra inputs are not permitted`);
 }
 
 function validateTurns(body: JsonRecord): ApiError | undefined {

@@ -41,10 +41,9 @@ const USUAL = [
   "expire done",
   "void done",
   "adjust done",
-  "adjust already_done",
 ];
 /** Met by hundreds of programs, not by every dozen. */
-const RARE = ["settled late", "throttled", "downgraded", "graced"];
+const RARE = ["uncounted", "adjust already_done", "settled late", "throttled", "downgraded", "graced"];
 
 /** Kinds of answer that a run must have met to mean something, and did not. */
 function missingKinds(tally: Tally, kinds: readonly string[]): string[] {

@@ -147,6 +147,7 @@ const candidate = (model: string, usdMax: number): fc.Arbitrary<Candidate> =>
     rejectedBy: fc.constantFrom(undefined, undefined, undefined, "no tools"),
     maxTokens: fc.constant(100),
     inputTokensBound: fc.integer({ min: 0, max: 100 }),
+    isCountable: fc.constantFrom(false, false, true),
     outputTokensBound: fc.integer({ min: 0, max: 60 }),
     usdBound: fc.oneof(
       { weight: 20, arbitrary: fc.integer({ min: 0, max: usdMax }).map((amount) => toNanoUsd(BigInt(amount))) },

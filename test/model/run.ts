@@ -197,6 +197,7 @@ export class Run {
 
   async #reserve(known: Known): Promise<void> {
     const result = (await this.#apply(known.operation)) as ReserveResult;
+    if (result.outcome === "uncounted") return this.#reserveUncounted(known);
     this.#known.push(known);
     this.#count(result.outcome === "denied" ? `denied ${result.code}` : result.outcome);
     switch (result.outcome) {
@@ -225,6 +226,16 @@ export class Run {
       case "duplicate":
         throw new Error("a call that was never admitted is a duplicate");
     }
+  }
+
+  /** It would have been refused or told to wait; whoever cannot count asks again, and is. */
+  async #reserveUncounted(known: Known): Promise<void> {
+    this.#count("uncounted");
+    if (known.operation.heldBack.length === 0) this.#assertThereWasNoRoom(known.operation);
+    const candidates = known.operation.candidates.map((candidate) => ({ ...candidate, isCountable: false }));
+    known.operation = { ...known.operation, candidates };
+    await this.#reserve(known);
+    if (known.oracle?.status === "open") throw new Error("a call was admitted that had to be counted first");
   }
 
   #admit({ call, atMs }: ReserveOperation, candidate: Candidate): OracleCall {

@@ -7,6 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createFakeClock, startEngine, type EngineBench } from "../../src/engine/engine.fixture.ts";
+import { extendedTokens } from "../../src/core/decisions/call.ts";
 import { withoutCacheMarks } from "../../src/engine/cache-marks.ts";
 import { createExtensions, type Conversation } from "../../src/engine/extensions.ts";
 import { createFingerprints } from "../../src/gateway/system.ts";
@@ -232,7 +233,7 @@ describe.skipIf(dataFolder === undefined)(`recorded conversations${dataFolder ==
         const bound = extensions.boundOf(conversation, anthropic, { canonicalModel: model, model });
         const [sampling] = usage.samplings;
         if (bound === undefined || sampling === undefined) continue;
-        ratios.push((bound.inputTokens + bound.outputTokens + bound.newTokens) / totalInputTokens(sampling.tokens));
+        ratios.push(extendedTokens(bound) / totalInputTokens(sampling.tokens));
       }
     }
     ratios.sort((left, right) => left - right);

@@ -97,6 +97,7 @@ function decisionLines({ status, decision, deniedWith, facts }: CallRecord, agai
     `  ${outcome}${instead}, under configuration ${clean(decision.limitsVersion)}`,
     ...indented(`${bound}${maxTokens === undefined ? "" : ` (max_tokens ${formatCount(maxTokens)})`}`, screen),
     ...(extension === undefined ? [] : indented(extensionText(extension), screen)),
+    ...(decision.countedTokens === undefined ? [] : indented(countText(decision.countedTokens), screen)),
     ...(decision.skippedReason === undefined
       ? []
       : indented(`no cheaper model was taken: ${clean(decision.skippedReason)}`, screen)),
@@ -110,9 +111,17 @@ function decisionLines({ status, decision, deniedWith, facts }: CallRecord, agai
   ];
 }
 
-function extensionText({ inputTokens, outputTokens, newTokens }: Extension): string {
-  const reported = `${formatCount(inputTokens)} input + ${formatCount(outputTokens)} output tokens`;
-  return `its input is bounded by the call it extends: ${reported} reported of that one, and at most ${formatCount(newTokens)} new`;
+function extensionText({ inputTokens, outputTokens, answerTokens = 0, newTokens }: Extension): string {
+  const read = `${formatCount(inputTokens)} input`;
+  const reported =
+    outputTokens >= answerTokens
+      ? `${read} + ${formatCount(outputTokens)} output tokens reported of that one`
+      : `${read} tokens reported of that one, at most ${formatCount(answerTokens)} of its answer as it is sent back`;
+  return `its input is bounded by the call it extends: ${reported}, and at most ${formatCount(newTokens)} new`;
+}
+
+function countText(countedTokens: number): string {
+  return `its input is bounded by the provider's own count of it: ${formatCount(countedTokens)} tokens, and a margin above`;
 }
 
 /** What the call asked of a limit at last: made smaller, if it was; refused, the least it would have been given. */

@@ -255,6 +255,33 @@ export function isGraceUsed(view: LimitView, bound: bigint | undefined): boolean
   return graceCeiling !== undefined && ceiling !== undefined && (spent >= ceiling || spent + reserved + (bound ?? 0n) > ceiling);
 }
 
+/** No count is expected to be lower than one part in so many of a bound by bytes: where there is less room, none would help. */
+const COUNT_GAIN_MAX = 16n;
+
+/** True if a call that is not admitted might be, were its input bounded by what the provider counts. */
+export function mayFitCounted(input: AdmitInput, { outcome }: Admission): boolean {
+  if (outcome !== "wait" && outcome !== "denied") return false;
+  const isFailing = (view: LimitView): boolean =>
+    outcome === "denied" ? refusalBy(view, input) !== undefined : isInTheWay(view, input);
+  const failing = input.views.filter(isFailing);
+  return failing.length > 0 && failing.every((view) => hasRoomCounted(view, input, outcome));
+}
+
+function isInTheWay(view: LimitView, { heldBack, fit }: AdmitInput): boolean {
+  if (view.ceiling === undefined || isFree(view)) return false;
+  return heldBack.has(view.counterId) || view.spent + view.reserved + (leastBound(view, fit) ?? 0n) > ceilingFor(view);
+}
+
+function hasRoomCounted(view: LimitView, { heldBack, fit }: AdmitInput, outcome: "wait" | "denied"): boolean {
+  const { measure, spent, reserved, counterId } = view;
+  const isByInput = measure === "usd" || measure === "tokens" || measure === "inputTokens";
+  const least = leastBound(view, fit);
+  // Whoever came first goes first, however small this call is.
+  if (!isByInput || least === undefined || (outcome === "wait" && heldBack.has(counterId))) return false;
+  const left = ceilingFor(view) - spent - (outcome === "wait" ? reserved : 0n);
+  return left * COUNT_GAIN_MAX >= least;
+}
+
 function nextStart({ paces, nowMs }: AdmitInput): number {
   return Math.max(nowMs, ...paces.flatMap((pace) => [pace.grantedStartMs ?? pace.nextStartMs, pace.notBeforeMs]));
 }

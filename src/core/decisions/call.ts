@@ -19,6 +19,10 @@ export interface Candidate {
   inputTokensBound: number;
   /** Present where its input is bounded by an earlier call that it extends. */
   extension?: Extension;
+  /** Present where its input is bounded by the provider's own count of it. */
+  countedTokens?: number;
+  /** True: the provider can still be asked for its count. */
+  isCountable?: boolean;
   outputTokensBound: number;
   /** The proven bound without unbounded parts; `undefined`: no price is known. */
   usdBound: NanoUsd | undefined;
@@ -31,13 +35,20 @@ export interface Candidate {
   fit?: Fit;
 }
 
-/** What bounds the input of a call that extends an earlier one: the sum of the three. */
+/** What bounds the input of a call that extends an earlier one: what that one read, its answer, and what is new. */
 export interface Extension {
   /** What the provider reported of the earlier call. */
   inputTokens: number;
   outputTokens: number;
-  /** The most that what is new can add. */
+  /** The most that its answer can be, as it is sent back. Absent in decisions stored before: it was part of what is new. */
+  answerTokens?: number;
+  /** The most that the rest of what is new can add. */
   newTokens: number;
+}
+
+/** The most it reads: of the answer as it was reported and as it is sent back, the greater counts. */
+export function extendedTokens({ inputTokens, outputTokens, answerTokens = 0, newTokens }: Extension): number {
+  return inputTokens + Math.max(outputTokens, answerTokens) + newTokens;
 }
 
 /** A call that may run with less output than it asked for. */

@@ -140,6 +140,8 @@ export type ReserveResult =
       /** A limit makes it wait for its end instead of refusing it. */
       pause?: { sinceMs: number; alerts: readonly Alert[] };
     }
+  /** It would wait or be refused; were its input bounded by the provider's count, perhaps not. Nothing was changed. */
+  | { kind: "reserve"; outcome: "uncounted"; model: string }
   | { kind: "reserve"; outcome: "throttled"; startAtMs: number; grantedStartsMs: Readonly<Record<string, number>> }
   | {
       kind: "reserve";
@@ -258,6 +260,7 @@ export type EntryBody =
 export interface StoredDecision {
   /** How the input was bounded, where it was not by its bytes or the context window. */
   extension?: Extension;
+  countedTokens?: number;
   limitsVersion: string;
   /** True: let through while the ledger could not be written, whatever the limits said. */
   isForced?: boolean;

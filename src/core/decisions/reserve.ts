@@ -12,6 +12,7 @@ import {
   boundWith,
   isGraceUsed,
   leastBound,
+  mayFitCounted,
   type AdmitInput,
   type Admission,
   type FitInput,
@@ -54,6 +55,10 @@ export function reserve(book: Book, operation: ReserveOperation): ReserveResult 
   const whole = withReserve(chosen, counters);
   const input = admitInput(book, operation, whole, counters, session);
   const admission: Admission = isForced ? { outcome: "admitted", isGraced: false } : admit(input);
+  // Before anything is remembered or recorded: the caller asks again, counted or not.
+  if (whole.isCountable === true && mayFitCounted(input, admission)) {
+    return { kind: "reserve", outcome: "uncounted", model: whole.model };
+  }
   const fitted = admission.outcome === "admitted" ? admission.maxTokens : undefined;
   const candidate = fitted === undefined ? whole : withMaxTokens(whole, fitted);
   rememberChoice(book, { sessionKey, session, choice, asked, admission });
@@ -359,7 +364,7 @@ function storedDecision(context: ReserveContext, marks: readonly DecisionMark[])
   const { fit, ...input } = context.input;
   // A call that was admitted as it was asked is admitted again without it.
   const isAsAsked = admission.outcome === "admitted" && admission.maxTokens === undefined;
-  const { model, maxTokens, usdBound, inputTokensBound, extension, outputTokensBound, priceIds } = candidate;
+  const { model, maxTokens, usdBound, inputTokensBound, extension, countedTokens, outputTokensBound, priceIds } = candidate;
   return {
     limitsVersion: book.limits.version,
     ...(operation.isForced === true ? { isForced: true } : {}),
@@ -373,6 +378,7 @@ function storedDecision(context: ReserveContext, marks: readonly DecisionMark[])
     usdBound,
     inputTokensBound,
     ...(extension === undefined ? {} : { extension }),
+    ...(countedTokens === undefined ? {} : { countedTokens }),
     outputTokensBound,
     priceIds,
   };

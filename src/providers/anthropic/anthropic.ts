@@ -3,7 +3,8 @@
  * Does not own any of their rules.
  */
 import type { Provider } from "../provider.ts";
-import { boundInputTokens, boundMessageTokens } from "./bound.ts";
+import { boundCountedTokens, boundInputTokens, boundMessageTokens, COUNT_MARGIN_TOKENS } from "./bound.ts";
+import { countPath, countRequest, readCount } from "./count.ts";
 import { editRequest } from "./edit.ts";
 import { shapeError } from "./errors.ts";
 import { openMeter } from "./meter.ts";
@@ -16,6 +17,13 @@ export const anthropic: Provider = {
   readRequest,
   boundInputTokens,
   boundMessageTokens,
+  counting: {
+    pathOf: countPath,
+    requestOf: countRequest,
+    readAnswer: readCount,
+    boundOf: boundCountedTokens,
+    marginTokens: COUNT_MARGIN_TOKENS,
+  },
   rejectedBy,
   editRequest,
   openMeter,

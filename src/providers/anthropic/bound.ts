@@ -45,6 +45,17 @@ export function boundMessageTokens(messages: readonly MessageSpan[], model: stri
   );
 }
 
+/** By how much the provider's own count may be too low: a twentieth, and as much as a small request has in all. @see design §4 */
+const COUNT_MARGIN_SHARE = 20;
+export const COUNT_MARGIN_TOKENS = 500;
+
+/** The most input tokens of a request that the provider counted, images apart: one that is fetched may be another by then. */
+export function boundCountedTokens(counted: number, facts: RequestFacts, model: string): number {
+  const { imageTokensMax } = modelFacts(model).facts;
+  const margin = Math.ceil(counted / COUNT_MARGIN_SHARE) + COUNT_MARGIN_TOKENS;
+  return counted + margin + facts.imageCount * imageTokensMax;
+}
+
 function toolOverhead(facts: RequestFacts, known: ModelFacts): number {
   if (facts.clientToolTypes.length === 0 && facts.serverTools.length === 0) return 0;
   const prompt = facts.isToolForced ? known.toolPromptTokens.forced : known.toolPromptTokens.auto;
