@@ -15,6 +15,7 @@ import { fromJson, toJson } from "../json.ts";
 import { CachedBook, NO_LIMITS } from "./cached-book.ts";
 import { isLocal, isSqlite, unavailableFrom } from "./errors.ts";
 import { writeError, type Answer, type Asked, type Work } from "./messages.ts";
+import { operationsFromText, resultsToText } from "./operation-text.ts";
 import { prepareIterateCounted } from "./statements/calls.ts";
 import { prepareInsertConfig, prepareReadConfig, prepareReadConfigSeq } from "./statements/configs.ts";
 import { prepareReadKey, prepareWriteKey } from "./statements/keys.ts";
@@ -194,15 +195,20 @@ export class Batches {
     return compileLimits({ version: row.version, limits: rules.limits, downgrade: rules.downgrade });
   }
 
+  #apply(text: string): string {
+    const operations = operationsFromText(text);
+    const results = operations.map((operation) => {
+      if (operation.kind === "reserve" && this.#configSeq === 0) {
+        throw new RangeError("reserve: no limits are in force; configure first");
+      }
+      return applyOperation(this.#book, operation);
+    });
+    return resultsToText(results, operations);
+  }
+
   #valueOf(what: Work): unknown {
+    if (typeof what === "string") return this.#apply(what);
     switch (what.kind) {
-      case "apply":
-        return what.operations.map((operation) => {
-          if (operation.kind === "reserve" && this.#configSeq === 0) {
-            throw new RangeError("reserve: no limits are in force; configure first");
-          }
-          return applyOperation(this.#book, operation);
-        });
       case "configure":
         return this.#configure(what.rules);
       case "beat":

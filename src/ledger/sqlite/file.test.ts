@@ -248,7 +248,7 @@ describe("a running ledger", () => {
   test("refuses what cannot reach its thread alone", async () => {
     const ledger = await open();
     await ledger.configure(rulesOf([limitOf({ amount: 10n ** 9n })]));
-    const broken = { ...reserveOf("2"), atMs: reserveOf("2").atMs, oddity: () => "a function" };
+    const broken = { ...reserveOf("2"), atMs: reserveOf("2").atMs, oddity: 1n };
 
     const answers = await Promise.allSettled([
       ledger.apply([reserveOf("1")]),

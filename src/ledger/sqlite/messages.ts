@@ -1,9 +1,9 @@
 /**
- * Owns what the ledger's threads say to each other. Everything passes the structured clone, which keeps bigints and maps.
+ * Owns what the ledger's threads say to each other. Operations and their results are text (operation-text.ts); everything else is rare,
+ * and passes the structured clone, which keeps bigints and maps.
  */
 import { LedgerUnavailableError, LedgerUnusableError } from "../ledger.ts";
 import type { CallsQuery, Ledger, Owner, ReportQuery, VirtualKey } from "../ledger.ts";
-import type { Operation } from "../../core/decisions/operations.ts";
 
 /** What a thread is started with. */
 export interface ThreadData {
@@ -14,9 +14,9 @@ export interface ThreadData {
   lockWaitMs: number;
 }
 
-/** What changes the ledger. */
+/** What changes the ledger; a text: operations. */
 export type Work =
-  | { kind: "apply"; operations: readonly Operation[] }
+  | string
   | { kind: "configure"; rules: Parameters<Ledger["configure"]>[0] }
   | { kind: "beat"; owner: Owner }
   | { kind: "removeOwner"; ownerId: string }
@@ -41,17 +41,35 @@ export interface Asked<Of> {
   what: Of;
 }
 
-/** To a thread: a list of things to do, or to end. */
-export type ToThread<Of> = { kind: "do"; asked: Asked<Of>[] } | { kind: "close" };
+/** To a thread: a list of things to do, or to end. A list without objects of its own takes half the time to clone. */
+export type ToThread<Of> = { kind: "do"; ids: number[]; whats: Of[] } | { kind: "close" };
 
 /** From a thread. */
 export type FromThread =
   | { kind: "ready" }
   | { kind: "failed"; error: WrittenError }
-  | { kind: "done"; answers: Answer[] }
+  | { kind: "done"; ids: number[]; values: unknown[]; failures: Failure[] }
   | { kind: "closed" };
 
-export type Answer = { id: number; isOk: true; value: unknown } | { id: number; isOk: false; error: WrittenError };
+/** What is told of work that is over. */
+export function doneWith(answers: readonly Answer[]): FromThread {
+  const done = { kind: "done" as const, ids: [] as number[], values: [] as unknown[], failures: [] as Failure[] };
+  for (const answer of answers) {
+    if (answer.isOk) {
+      done.ids.push(answer.id);
+      done.values.push(answer.value);
+    } else done.failures.push(answer);
+  }
+  return done;
+}
+
+export type Answer = { id: number; isOk: true; value: unknown } | Failure;
+
+export interface Failure {
+  id: number;
+  isOk: false;
+  error: WrittenError;
+}
 
 /** An error on its way between threads: the clone would lose its class. */
 export interface WrittenError {

@@ -5,7 +5,16 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { unavailableFrom } from "./errors.ts";
 import { openReading } from "./file.ts";
-import { writeError, type Answer, type Asked, type FromThread, type Query, type ThreadData, type ToThread } from "./messages.ts";
+import {
+  doneWith,
+  writeError,
+  type Answer,
+  type Asked,
+  type FromThread,
+  type Query,
+  type ThreadData,
+  type ToThread,
+} from "./messages.ts";
 import { Queries } from "./queries.ts";
 
 const { path } = workerData as ThreadData;
@@ -35,7 +44,7 @@ try {
       port.close();
       return;
     }
-    for (const asked of message.asked) tell({ kind: "done", answers: [answer(queries, asked)] });
+    message.whats.forEach((what, index) => tell(doneWith([answer(queries, { id: message.ids[index] ?? 0, what })])));
   });
   tell({ kind: "ready" });
 } catch (error) {

@@ -11,6 +11,7 @@ import type { OpenCall, Operation } from "../../core/decisions/operations.ts";
 import { assertOperation } from "../check-operation.ts";
 import type { CallRecord, CallsQuery, Ledger, Owner, ReportGroup, ReportQuery, ResultOf, VirtualKey } from "../ledger.ts";
 import type { Query, ThreadData, Work } from "./messages.ts";
+import { operationsToText, resultsFromText } from "./operation-text.ts";
 import { Thread } from "./thread.ts";
 
 /** How a ledger file is opened. */
@@ -67,7 +68,8 @@ class SqliteLedger implements Ledger {
 
   async apply<const O extends Operation>(operations: readonly O[]): Promise<ResultOf<O>[]> {
     for (const operation of operations) assertOperation(operation);
-    return (await this.#writer.ask({ kind: "apply", operations })) as ResultOf<O>[];
+    const answer = await this.#writer.ask(operationsToText(operations));
+    return resultsFromText(answer as string, operations) as ResultOf<O>[];
   }
   async configure(rules: Parameters<Ledger["configure"]>[0]): Promise<void> {
     await this.#writer.ask({ kind: "configure", rules });

@@ -4,9 +4,17 @@
  */
 import { Worker } from "node:worker_threads";
 import { LedgerUnavailableError } from "../ledger.ts";
-import { readError, writeError, type Answer, type Asked, type FromThread, type ThreadData, type ToThread } from "./messages.ts";
+import { readError, writeError, type Asked, type FromThread, type ThreadData, type ToThread } from "./messages.ts";
+
+type Done = Extract<FromThread, { kind: "done" }>;
+
+/** Counts what is unanswered of one message. */
+interface Message {
+  left: number;
+}
 
 interface Pending {
+  message: Message | undefined;
   resolve: (value: unknown) => void;
   reject: (error: Error) => void;
 }
@@ -18,8 +26,7 @@ export class Thread<Of> {
   readonly #file: URL;
   readonly #data: ThreadData;
   readonly #pending = new Map<number, Pending>();
-  /** Unanswered questions per message in flight, oldest first. */
-  readonly #inFlight: Set<number>[] = [];
+  readonly #inFlight = new Set<Message>();
   #gathered: Asked<Of>[] = [];
   #isSendingSoon = false;
   #worker: Worker | undefined;
@@ -44,7 +51,7 @@ export class Thread<Of> {
     if (this.#worker === undefined) await this.#running();
     return new Promise((resolve, reject) => {
       const id = (this.#lastId += 1);
-      this.#pending.set(id, { resolve, reject });
+      this.#pending.set(id, { message: undefined, resolve, reject });
       this.#gathered.push({ id, what });
       this.#sendSoon();
     });
@@ -82,7 +89,7 @@ export class Thread<Of> {
       worker.on("message", (message: FromThread) => {
         if (message.kind === "ready") resolve();
         if (message.kind === "failed") failure = readError(message.error);
-        if (message.kind === "done") this.#settle(message.answers);
+        if (message.kind === "done") this.#settle(message);
       });
       worker.on("error", (error: Error) => {
         failure = error;
@@ -96,22 +103,24 @@ export class Thread<Of> {
     return worker;
   }
 
-  #settle(answers: readonly Answer[]): void {
-    for (const answer of answers) {
-      const pending = this.#pending.get(answer.id);
-      this.#pending.delete(answer.id);
-      for (const ids of this.#inFlight) ids.delete(answer.id);
-      if (answer.isOk) pending?.resolve(answer.value);
-      else pending?.reject(readError(answer.error));
-    }
-    while (this.#inFlight[0]?.size === 0) this.#inFlight.shift();
+  #settle({ ids, values, failures }: Done): void {
+    ids.forEach((id, index) => this.#take(id)?.resolve(values[index]));
+    for (const { id, error } of failures) this.#take(id)?.reject(readError(error));
     if (this.#gathered.length > 0) this.#sendSoon();
+  }
+
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    const message = pending?.message;
+    if (message !== undefined && (message.left -= 1) === 0) this.#inFlight.delete(message);
+    return pending;
   }
 
   /** The thread is gone: whether what it was working on happened is unknown. */
   #fail(cause: Error): void {
     this.#worker = undefined;
-    this.#inFlight.length = 0;
+    this.#inFlight.clear();
     this.#gathered = [];
     const lost = [...this.#pending.values()];
     this.#pending.clear();
@@ -132,20 +141,27 @@ export class Thread<Of> {
   #send(isLast: boolean): void {
     const worker = this.#worker;
     if (worker === undefined || this.#gathered.length === 0) return;
-    if (!isLast && this.#inFlight.length >= MESSAGES_IN_FLIGHT_MAX) return;
+    if (!isLast && this.#inFlight.size >= MESSAGES_IN_FLIGHT_MAX) return;
     const asked = this.#gathered;
     this.#gathered = [];
     this.#post(worker, asked);
   }
 
   #post(worker: Worker, asked: Asked<Of>[]): void {
+    const ids = asked.map(({ id }) => id);
     try {
-      worker.postMessage({ kind: "do", asked } satisfies ToThread<Of>, []);
-      this.#inFlight.push(new Set(asked.map(({ id }) => id)));
+      worker.postMessage({ kind: "do", ids, whats: asked.map(({ what }) => what) } satisfies ToThread<Of>, []);
     } catch (error) {
       // Something that cannot be cloned, such as a function, was handed in: a mistake of one caller, which the others do not share.
       if (asked.length > 1) for (const one of asked) this.#post(worker, [one]);
-      else this.#settle(asked.map(({ id }) => ({ id, isOk: false, error: { ...writeError(error), name: "RangeError" } })));
+      else ids.forEach((id) => this.#take(id)?.reject(new RangeError(writeError(error).message)));
+      return;
+    }
+    const message = { left: ids.length };
+    this.#inFlight.add(message);
+    for (const id of ids) {
+      const pending = this.#pending.get(id);
+      if (pending !== undefined) pending.message = message;
     }
   }
 }

@@ -9,7 +9,16 @@ import { LedgerUnavailableError } from "../ledger.ts";
 import { Batches } from "./batch.ts";
 import { isBusy, isLocal, isSqlite, unavailableFrom } from "./errors.ts";
 import { checkFile, checkLog, createFile, migrate, openWriting, openingErrorFrom } from "./file.ts";
-import { writeError, type Answer, type Asked, type FromThread, type ThreadData, type ToThread, type Work } from "./messages.ts";
+import {
+  doneWith,
+  writeError,
+  type Answer,
+  type Asked,
+  type FromThread,
+  type ThreadData,
+  type ToThread,
+  type Work,
+} from "./messages.ts";
 
 /** Between two tries for a lock that another process holds. */
 const RETRY_MS_MIN = 1;
@@ -41,7 +50,7 @@ function tell(message: FromThread): void {
 
 function accept(message: ToThread<Work>): void {
   if (message.kind === "close") isClosing = true;
-  else waiting.push(...message.asked);
+  else message.ids.forEach((id, index) => waiting.push({ id, what: message.whats[index] ?? "" }));
 }
 
 /** Takes what arrived while the last batch was written, without waiting for the event loop. */
@@ -97,11 +106,15 @@ let closeFile = (): void => undefined;
 
 /** Answers what can be answered without a transaction. */
 function answerRevisions(batches: Batches): void {
-  const asked = waiting.filter(({ what }) => what.kind === "revision");
+  const asked = waiting.filter(isRevision);
   if (asked.length === 0) return;
   const value = batches.revision();
-  waiting.splice(0, waiting.length, ...waiting.filter(({ what }) => what.kind !== "revision"));
-  tell({ kind: "done", answers: asked.map(({ id }) => ({ id, isOk: true, value })) });
+  waiting.splice(0, waiting.length, ...waiting.filter((one) => !isRevision(one)));
+  tell(doneWith(asked.map(({ id }) => ({ id, isOk: true, value }))));
+}
+
+function isRevision({ what }: Asked<Work>): boolean {
+  return typeof what !== "string" && what.kind === "revision";
 }
 
 async function runBatch(batches: Batches): Promise<void> {
@@ -114,7 +127,7 @@ async function runBatch(batches: Batches): Promise<void> {
     const failure = writeError(unavailableFrom(data.path, error));
     return waiting.splice(0, waiting.length).map(({ id }) => ({ id, isOk: false, error: failure }));
   });
-  tell({ kind: "done", answers });
+  tell(doneWith(answers));
 }
 
 async function run(batches: Batches): Promise<void> {

@@ -1,0 +1,151 @@
+/**
+ * Owns how operations and their results pass between threads: as text. The structured clone takes four times as long for nested
+ * objects, and the event loop and the writing thread both pay for it with every call.
+ * Does not own how an entry is written (body.ts).
+ * Invariant: what is read equals what was written; a result that repeats what was asked is written without that.
+ */
+import type { CallFacts, Candidate, Fit } from "../../core/decisions/call.ts";
+import type { CallResult, Operation, OperationResult, ReserveOperation } from "../../core/decisions/operations.ts";
+import { toNanoUsd, type NanoUsd } from "../../core/money/money.ts";
+import { fromJson, toJson } from "../json.ts";
+
+/** How a line begins in which bigints are plain text; otherwise it is the ledger's own JSON. */
+const PLAIN = " ";
+
+/** Two lines: what of an operation is stored as it was said (the call, its result) stands by itself. */
+type Lines = [rest: string, said: string];
+
+/** Operations, as lines of text. */
+export function operationsToText(operations: readonly Operation[]): string {
+  let text = "";
+  for (const operation of operations) {
+    const [rest, said] = linesOf(operation);
+    text += `${text === "" ? "" : "\n"}${rest}\n${said}`;
+  }
+  return text;
+}
+
+/** Reads what {@link operationsToText} wrote. */
+export function operationsFromText(text: string): Operation[] {
+  if (text === "") return [];
+  const lines = text.split("\n");
+  const operations: Operation[] = [];
+  for (let at = 0; at < lines.length; at += 2) operations.push(operationFrom([lines[at] ?? "", lines[at + 1] ?? ""]));
+  return operations;
+}
+
+function linesOf(operation: Operation): Lines {
+  switch (operation.kind) {
+    case "reserve": {
+      const { call, candidates, ...rest } = operation;
+      return [PLAIN + JSON.stringify({ ...rest, candidates: candidates.map(plainCandidate) }), JSON.stringify(call)];
+    }
+    case "settle": {
+      const { result, ...rest } = operation;
+      return [PLAIN + JSON.stringify(rest), callResultToText(result)];
+    }
+    default:
+      return [toJson(operation), ""];
+  }
+}
+
+function operationFrom([rest, said]: Lines): Operation {
+  if (!rest.startsWith(PLAIN)) return fromJson(rest) as Operation;
+  const operation = JSON.parse(rest) as WrittenReserve | { kind: "settle"; atMs: number; callId: string };
+  if (operation.kind === "settle") return { ...operation, result: callResultFromText(said) };
+  const { candidates } = operation;
+  for (const candidate of candidates) readCandidate(candidate);
+  return { ...operation, candidates: candidates as unknown as Candidate[], call: JSON.parse(said) as CallFacts };
+}
+
+/** A call's result, as its entry holds it too. */
+function callResultToText(result: CallResult): string {
+  return JSON.stringify({ ...result, costNanoUsd: textOf(result.costNanoUsd) });
+}
+
+function callResultFromText(text: string): CallResult {
+  const result = JSON.parse(text) as Omit<CallResult, "costNanoUsd"> & { costNanoUsd?: string };
+  return { ...result, costNanoUsd: amountOf(result.costNanoUsd) };
+}
+
+type Written<T, Amounts extends keyof T> = { [Name in keyof T]: Name extends Amounts ? string | undefined : T[Name] };
+type WrittenFit = Omit<Fit, "usd"> & { usd: Record<keyof NonNullable<Fit["usd"]>, string> | undefined };
+type WrittenCandidate = Omit<Written<Candidate, "usdBound" | "tenCallsNanoUsd">, "fit"> & { fit?: WrittenFit };
+type WrittenReserve = Omit<ReserveOperation, "candidates"> & { candidates: WrittenCandidate[] };
+
+function plainCandidate(candidate: Candidate): WrittenCandidate {
+  const { fit, ...rest } = candidate;
+  const amounts = { usdBound: textOf(rest.usdBound), tenCallsNanoUsd: textOf(rest.tenCallsNanoUsd) };
+  return { ...rest, ...amounts, ...(fit === undefined ? {} : { fit: plainFit(fit) }) };
+}
+
+function plainFit({ usd, ...fit }: Fit): WrittenFit {
+  if (usd === undefined) return { ...fit, usd };
+  const { fixed, perOutputToken, searches } = usd;
+  return { ...fit, usd: { fixed: `${fixed}`, perOutputToken: `${perOutputToken}`, searches: `${searches}` } };
+}
+
+/** In place: it was only just read. */
+function readCandidate(candidate: WrittenCandidate): void {
+  const read = candidate as unknown as { -readonly [Name in keyof Candidate]: Candidate[Name] };
+  read.usdBound = amountOf(candidate.usdBound);
+  if (candidate.tenCallsNanoUsd !== undefined) read.tenCallsNanoUsd = BigInt(candidate.tenCallsNanoUsd);
+  const usd = candidate.fit?.usd;
+  if (usd === undefined || read.fit === undefined) return;
+  read.fit.usd = {
+    fixed: BigInt(usd.fixed),
+    perOutputToken: BigInt(usd.perOutputToken),
+    searches: toNanoUsd(BigInt(usd.searches)),
+  };
+}
+
+/** What operations led to, as lines of text. */
+export function resultsToText(results: readonly OperationResult[], operations: readonly Operation[]): string {
+  return results.map((result, index) => resultToLine(result, operations[index])).join("\n");
+}
+
+/**
+ * Reads what {@link resultsToText} wrote.
+ *
+ * @param operations what was asked.
+ */
+export function resultsFromText(text: string, operations: readonly Operation[]): OperationResult[] {
+  const lines = text.split("\n");
+  return operations.map((operation, index) => resultFromLine(lines[index] ?? "", operation));
+}
+
+/** What a caller gets nearly always is plain JSON; everything else is the ledger's own. */
+function resultToLine(result: OperationResult, operation: Operation | undefined): string {
+  switch (result.kind) {
+    case "reserve": {
+      if (result.outcome !== "reserved" || result.alerts.length > 0 || operation?.kind !== "reserve") break;
+      const index = operation.candidates.indexOf(result.candidate);
+      if (index === -1) break;
+      return PLAIN + JSON.stringify({ ...result, candidate: index });
+    }
+    case "settle":
+    case "void":
+    case "expire":
+      if (result.alerts.length > 0) break;
+      return PLAIN + JSON.stringify({ ...result, overrunNanoUsd: `${result.overrunNanoUsd}` });
+    default:
+  }
+  return toJson(result);
+}
+
+function resultFromLine(text: string, operation: Operation): OperationResult {
+  if (!text.startsWith(PLAIN)) return fromJson(text) as OperationResult;
+  const result = JSON.parse(text) as { candidate?: number; overrunNanoUsd?: string };
+  if (operation.kind === "reserve") {
+    return { ...result, candidate: operation.candidates[result.candidate ?? 0] } as OperationResult;
+  }
+  return { ...result, overrunNanoUsd: toNanoUsd(BigInt(result.overrunNanoUsd ?? 0)) } as OperationResult;
+}
+
+function textOf(amount: bigint | undefined): string | undefined {
+  return amount === undefined ? undefined : `${amount}`;
+}
+
+function amountOf(text: string | undefined): NanoUsd | undefined {
+  return text === undefined ? undefined : toNanoUsd(BigInt(text));
+}
