@@ -7,7 +7,7 @@
 import type { CallFacts, Candidate } from "../core/decisions/call.ts";
 import type { CallResult, DecisionMark, ReserveOperation } from "../core/decisions/operations.ts";
 import { rateUsage } from "../core/pricing/rate.ts";
-import type { Usage } from "../core/usage/usage.ts";
+import { totalInputTokens, type Usage } from "../core/usage/usage.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
 import type { Clock, Notifier } from "./ports.ts";
@@ -117,6 +117,7 @@ export function createRunningCalls(deps: {
           const facing = { book, onUnpricedModel, candidate, facts, provider, sentAtMs, endedAtMs, providerRequestId, flags };
           const ending = endingOf(callId, end, facing);
           const usage = end.kind === "completed" || end.kind === "cut" ? end.reading.usage : undefined;
+          if (ending.kind === "settle") warnIfPassed(callId, candidate, ending.result);
           if (ending.kind === "settle" && usage !== undefined && isWhole(ending.result)) {
             deps.onAnswered(input, { result: ending.result, usage });
           }
@@ -127,6 +128,16 @@ export function createRunningCalls(deps: {
         return settled;
       },
     };
+  }
+
+  /** In money an overrun is told by the ledger; in tokens a bound may be passed for less money than was set aside. */
+  function warnIfPassed(callId: string, candidate: Candidate, { tokens }: CallResult): void {
+    const { inputTokensBound, outputTokensBound, unboundedParts } = candidate;
+    const inputTokens = totalInputTokens(tokens);
+    const { outputTokens } = tokens;
+    const isPassed = inputTokens > inputTokensBound || outputTokens > outputTokensBound;
+    if (!isPassed || unboundedParts.length > 0) return;
+    notifier.warn("bound_passed", { callId, inputTokens, inputTokensBound, outputTokens, outputTokensBound });
   }
 
   function endingOf(

@@ -31,7 +31,7 @@ function statusOf(yaml: string, key: string, charges: Parameters<typeof stateOf>
   const limits = limitsOf(yaml);
   const [limit] = limits;
   if (limit === undefined) throw new Error("no limit");
-  return buildStatus({ limits, states: new Map([[key, stateOf(limit, charges)]]), nowMs: NOW_MS });
+  return buildStatus({ limits, states: new Map([[key, stateOf(limit, charges)]]), recent: [], nowMs: NOW_MS });
 }
 
 it("finds the scope values again that a scope key names, whatever is in them", () => {
@@ -63,6 +63,8 @@ it("gives the contract's shape for a calendar limit: a quarter of the day gone, 
       windowEnd: "2026-11-23T00:00:00Z",
       burnRate: 2,
       runwaySeconds: 6 * 3_600,
+      boundToActual: null,
+      boundsPassed: 0,
     },
   ]);
 });
@@ -70,15 +72,16 @@ it("gives the contract's shape for a calendar limit: a quarter of the day gone, 
 it("has a line for a limit over all calls before there is any, and none for values that nothing was spent of", () => {
   const limits = limitsOf("limits: [{ name: a, per: all, usd: 1 }, { name: b, per: agent, usd: 1 }]");
 
-  expect(buildStatus({ limits, states: new Map(), nowMs: NOW_MS }).map(({ limit, spent }) => ({ limit, spent }))).toEqual([
-    { limit: "a", spent: 0n },
-  ]);
+  expect(
+    buildStatus({ limits, states: new Map(), recent: [], nowMs: NOW_MS }).map(({ limit, spent }) => ({ limit, spent })),
+  ).toEqual([{ limit: "a", spent: 0n }]);
 });
 
 it("takes no alarm from the first call of a day", () => {
   const [line] = buildStatus({
     limits: limitsOf("limits: [{ name: day, per: all, usd: 50, every: day }]"),
     states: new Map(),
+    recent: [],
     nowMs: Date.parse("2026-11-22T00:00:01Z"),
   });
   expect(line?.burnRateBps).toBe(0);
@@ -130,5 +133,8 @@ it("puts the busiest value of a limit first", () => {
     ["quiet", "busy"].map((agent, index) => [`agent=${agent}`, stateOf(limit, [{ atMs: NOW_MS, spent: BigInt(index + 1) }])]),
   );
 
-  expect(buildStatus({ limits, states, nowMs: NOW_MS }).map(({ scope }) => scope["agent"])).toEqual(["busy", "quiet"]);
+  expect(buildStatus({ limits, states, recent: [], nowMs: NOW_MS }).map(({ scope }) => scope["agent"])).toEqual([
+    "busy",
+    "quiet",
+  ]);
 });

@@ -14,11 +14,13 @@ import {
 } from "../core/decisions/counters.ts";
 import type { Limit, Measure } from "../core/limits/limit.ts";
 import { windowAt } from "../core/windows/windows.ts";
+import type { CallRecord } from "../ledger/ledger.ts";
+import { measureBounds, type BoundWorth, type BoundWorthOf } from "./bound-worth.ts";
 import { paceOf } from "./burn-rate.ts";
 import { toJsonAmount, toJsonInstant } from "./json.ts";
 
 /** One limit for one scope value. */
-export interface StatusLine {
+export interface StatusLine extends BoundWorth {
   limit: string;
   scope: Readonly<Record<string, string>>;
   measure: Measure;
@@ -50,6 +52,9 @@ export interface StatusJson {
   windowEnd: string | null;
   burnRate: number | null;
   runwaySeconds: number | null;
+  /** Over the newest settled calls that the limit counted. */
+  boundToActual: number | null;
+  boundsPassed: number;
 }
 
 /**
@@ -59,16 +64,18 @@ export interface StatusJson {
 export function buildStatus(input: {
   limits: readonly Limit[];
   states: ReadonlyMap<string, ScopeState>;
+  /** The newest calls, for what bounds are worth. */
+  recent: readonly CallRecord[];
   nowMs: number;
 }): StatusLine[] {
-  const { states, nowMs } = input;
+  const now = { states: input.states, nowMs: input.nowMs, worthOf: measureBounds(input.recent) };
   const { limits } = compileLimits({ version: "", limits: input.limits, downgrade: new Map() });
-  return limits.flatMap((compiled) => linesOf(compiled, states, nowMs).toSorted(compareLines));
+  return limits.flatMap((compiled) => linesOf(compiled, now).toSorted(compareLines));
 }
 
 /** A line in the contract's shape. @param waiting how many calls wait on it; `undefined`: not known outside the gateway. */
 export function toStatusJson(line: StatusLine, waiting?: number): StatusJson {
-  const { measure, burnRateBps, runwayMs } = line;
+  const { measure, burnRateBps, runwayMs, boundToActualBps } = line;
   return {
     limit: line.limit,
     scope: { ...line.scope },
@@ -82,6 +89,8 @@ export function toStatusJson(line: StatusLine, waiting?: number): StatusJson {
     windowEnd: toJsonInstant(line.windowEndMs),
     burnRate: burnRateBps === undefined ? null : burnRateBps / 10_000,
     runwaySeconds: runwayMs === undefined ? null : Math.floor(runwayMs / 1_000),
+    boundToActual: boundToActualBps === undefined ? null : boundToActualBps / 10_000,
+    boundsPassed: line.boundsPassed,
   };
 }
 
@@ -96,24 +105,31 @@ function unescapeName(text: string): string {
   return text.replaceAll(/%([0-9a-f]{2})/g, (_found, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 }
 
-function linesOf(compiled: CompiledLimit, states: ReadonlyMap<string, ScopeState>, nowMs: number): StatusLine[] {
+interface Now {
+  states: ReadonlyMap<string, ScopeState>;
+  nowMs: number;
+  worthOf: BoundWorthOf;
+}
+
+function linesOf(compiled: CompiledLimit, now: Now): StatusLine[] {
   const { limit } = compiled;
+  const { states } = now;
   const isForAll = limit.per.every((scope) => scope === "all");
-  if (isForAll) return [lineOf(compiled, {}, states.get("all") ?? emptyScopeState(), nowMs)];
+  if (isForAll) return [lineOf(compiled, {}, states.get("all") ?? emptyScopeState(), now)];
   const lines: StatusLine[] = [];
   for (const [scopeKey, state] of states) {
     if (!state.counters.has(compiled.what)) continue;
     const scope = scopeOfKey(scopeKey);
     const isOurs = Object.keys(scope).length === limit.per.length && limit.per.every((name) => Object.hasOwn(scope, name));
     if (!isOurs) continue;
-    const line = lineOf(compiled, scope, state, nowMs);
+    const line = lineOf(compiled, scope, state, now);
     if (line.spent !== 0n || line.reserved !== 0n) lines.push(line);
   }
   return lines;
 }
 
-function lineOf(compiled: CompiledLimit, scope: Record<string, string>, state: ScopeState, nowMs: number): StatusLine {
-  const { limit, ceiling } = compiled;
+function lineOf(compiled: CompiledLimit, scope: Record<string, string>, state: ScopeState, { nowMs, worthOf }: Now): StatusLine {
+  const { limit, ceiling, what } = compiled;
   const { spent, reserved } = totalsOf(state, compiled, nowMs);
   const end = ceiling ?? limit.amount;
   const left = end - spent - reserved;
@@ -128,6 +144,7 @@ function lineOf(compiled: CompiledLimit, scope: Record<string, string>, state: S
     reserved,
     left: left > 0n ? left : 0n,
     ...window,
+    ...worthOf({ name: limit.name, what }, scope),
     ...paceOf({ state, compiled, ceiling: end, nowMs }),
   };
 }

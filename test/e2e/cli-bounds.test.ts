@@ -8,7 +8,7 @@ useTemporaryFolder();
 
 test("status says how near bounds are to costs, and how many calls passed theirs by how much", async () => {
   const ledger = createMemoryLedger();
-  await ledger.configure(rulesOf([limitOf({ amount: 10n ** 12n })]));
+  await ledger.configure(rulesOf([limitOf({ name: "everything-day", amount: 10n ** 12n })]));
   const bound = 10_000_000n;
   const costs = [bound, bound / 2n, bound / 2n, bound + 1_000_000n, bound + 500_000n];
   for (const [index, cost] of costs.entries()) {
@@ -17,7 +17,11 @@ test("status says how near bounds are to costs, and how many calls passed theirs
   }
 
   const { out } = await runCli("status", { ledger, screen: terminal(160) });
+  const json = await runCli("status --json", { ledger });
 
   expect(out).toContain("Bound ÷ actual: 1.2 over the last 5 settled calls");
   expect(out).toContain("2 of them cost more than the bound, $0.0015 in all.");
+  expect(out).toContain("everything-day, all calls: 2 used more than their bound; all of it is counted.");
+  // 50 million set aside for 41.5 million.
+  expect(JSON.parse(json.out)).toMatchObject([{ boundToActual: 1.2048, boundsPassed: 2 }]);
 });

@@ -80,7 +80,7 @@ async function readFacts(io: CliIo, settings: Settings, ledger: Ledger | undefin
   const states = (await ledger?.scopeStates()) ?? new Map();
   const recent = (await ledger?.calls({ limit: BOUND_SAMPLE })) ?? [];
   return {
-    lines: buildStatus({ limits, states, nowMs }),
+    lines: buildStatus({ limits, states, recent, nowMs }),
     limits,
     running: (await ledger?.openCalls())?.length ?? 0,
     alerts: (await ledger?.alerts({ limit: ALERTS_SHOWN })) ?? [],

@@ -46,7 +46,7 @@ export function showStatus(facts: StatusFacts, screen: Screen): string[] {
     ...(limits.length === 0
       ? ["There is no limit: nothing is ever refused for its cost."]
       : renderTable({ columns: columnsFor(screen), rows: shown }, screen)),
-    ...boundLines(facts.recent)
+    ...[...boundLines(facts.recent), ...facts.lines.flatMap(passedLines)]
       .flatMap((line) => wrap(line, screen.width))
       .map((line) => dim(line)),
     ...alertLines(facts, screen),
@@ -71,6 +71,7 @@ function columnsFor(screen: Screen): Column[] {
     { title: "Resets", kind: "whole", dropOrder: 1 },
     { title: "Burn", kind: "figure", dropOrder: 5 },
     { title: "Runway", kind: "figure", dropOrder: 2 },
+    { title: "Bound", kind: "figure", dropOrder: 6 },
   ];
 }
 
@@ -106,7 +107,7 @@ function scopeText({ scope }: StatusLine): string {
 }
 
 function figuresOf(limit: Limit, line: StatusLine, { nowMs, timeZone }: StatusFacts, screen: Screen): Cell[] {
-  const { measure, spent, reserved, burnRateBps, runwayMs } = line;
+  const { measure, spent, reserved, burnRateBps, runwayMs, boundToActualBps } = line;
   const most = line.ceiling ?? line.amount;
   const spentBps = shareBps(spent, most);
   const reservedBps = shareBps(reserved, most);
@@ -121,6 +122,7 @@ function figuresOf(limit: Limit, line: StatusLine, { nowMs, timeZone }: StatusFa
     resetText(limit, line, { nowMs, timeZone }),
     burnRateBps === undefined ? "–" : formatBurn(burnRateBps),
     runwayMs === undefined ? "–" : runwayMs === 0 ? "reached" : formatLengthShort(runwayMs),
+    boundToActualBps === undefined ? "–" : formatBurn(boundToActualBps),
   ];
 }
 
@@ -170,6 +172,13 @@ function boundLines(recent: readonly CallRecord[]): string[] {
       ? "None of them cost more than its bound."
       : `${formatCount(passed)} of them cost more than the bound, ${formatAmount("usd", overrun, "up")} in all.`,
   ];
+}
+
+/** What the sum over all calls does not say: whose bounds they were, in tokens as in money. */
+function passedLines(line: StatusLine): string[] {
+  const { limit, boundsPassed } = line;
+  if (boundsPassed === 0) return [];
+  return [clean(`${limit}, ${scopeText(line)}: ${formatCount(boundsPassed)} used more than their bound; all of it is counted.`)];
 }
 
 function alertLines({ alerts, nowMs, timeZone }: StatusFacts, screen: Screen): string[] {
