@@ -6,8 +6,8 @@
 import {
   compileLimits,
   emptyScopeState,
+  countedFromMs,
   totalsOf,
-  windowOf,
   type CompiledLimit,
   type ScopeState,
   OWNER_NAME,
@@ -153,7 +153,7 @@ function lineOf(compiled: CompiledLimit, scope: Record<string, string>, state: S
 function windowEdges({ limit }: CompiledLimit, nowMs: number): { windowStartMs: number; windowEndMs: number } {
   if (limit.measure === "concurrency") return { windowStartMs: -Infinity, windowEndMs: Infinity };
   if (limit.window.kind === "rolling") {
-    return { windowStartMs: windowOf(limit, nowMs).startMs, windowEndMs: nowMs };
+    return { windowStartMs: countedFromMs(limit, nowMs), windowEndMs: nowMs };
   }
   const { startMs, endMs } = windowAt(limit.window, nowMs);
   return { windowStartMs: startMs, windowEndMs: endMs };

@@ -10,7 +10,7 @@ const thresholds = [at(50n, { kind: "alert" }), at(80n, { kind: "downgrade" }), 
 function watch(limit: Limit): { spend: (atMs: number, amount: bigint) => string[]; state: ScopeState } {
   const [compiled] = compileLimits({ version: "v", limits: [limit], downgrade: new Map() }).limits;
   if (compiled === undefined) throw new Error("one limit gives one");
-  const counter: CallCounter = { compiled, scope: {}, scopeKey: "all" };
+  const counter: CallCounter = { compiled, scope: {}, scopeKey: "all", counterId: `all ${compiled.what}` };
   const state = emptyScopeState();
   const spend = (atMs: number, amount: bigint): string[] => {
     const { key, untilMs } = windowOf(limit, atMs);

@@ -36,11 +36,6 @@ export function stateAt(book: Book, scopeKey: string, atMs: number): ScopeState 
   return state;
 }
 
-/** Names a counter series across scope values. */
-export function counterIdOf(scopeKey: string, what: string): string {
-  return `${scopeKey} ${what}`;
-}
-
 /** True if something was decided about this call before. */
 export function isKnown(book: Book, callId: string): boolean {
   return book.openCall(callId) !== undefined || book.endedCall(callId) !== undefined || book.isDenied(callId);

@@ -4,8 +4,15 @@
  * Invariants: a counter is named by what it counts, never by a limit's name, so editing a limit loses nothing; the window is part
  * of the name, so nothing is ever reset; a charge stays at the instant of its reservation.
  */
-import { bucketAt, bucketLeavesAtMs, firstCountedBucket, parseWindowKey, windowAt } from "../windows/windows.ts";
-import { ceilingOf, type Action, type Limit, type ScopeName, type Scopes, type WherePattern } from "../limits/limit.ts";
+import {
+  bucketAt,
+  bucketLeavesAtMs,
+  bucketStartMs,
+  firstCountedBucket,
+  parseWindowKey,
+  windowAt,
+} from "../windows/windows.ts";
+import { ceilingOf, refusingThresholdOf, type Action, type Limit, type ScopeName, type Scopes, type WherePattern } from "../limits/limit.ts";
 
 /** Spent S and reserved R of one (measure, scope value, window), in the measure's unit. */
 export interface Counter {
@@ -89,6 +96,8 @@ export interface CompiledLimit {
   ceiling: bigint | undefined;
   /** The kinds of action that some threshold has. */
   actionKinds: ReadonlySet<Action["kind"]>;
+  /** How long a call that finds it spent waits for it to clear; `undefined`: such a call is refused. */
+  pauseUpToMs: number | undefined;
   /** Counters found before, by their scope values: a memo that changes no answer. */
   found: Map<string, CallCounter>;
 }
@@ -115,9 +124,15 @@ export function compileLimits(input: {
     what: nameOfWhat(limit),
     ceiling: ceilingOf(limit),
     actionKinds: new Set(limit.thresholds.flatMap(({ actions }) => actions.map(({ kind }) => kind))),
+    pauseUpToMs: pauseUpToMsOf(limit),
     found: new Map(),
   }));
   return { version: input.version, limits, downgrade: input.downgrade };
+}
+
+function pauseUpToMsOf(limit: Limit): number | undefined {
+  const pause = refusingThresholdOf(limit)?.actions.find(({ kind }) => kind === "pause");
+  return pause?.kind === "pause" ? pause.upToMs : undefined;
 }
 
 function nameOfWhat(limit: Limit): string {
@@ -153,6 +168,13 @@ export interface CallCounter {
   /** The scope values, for people: `{ agent: "a" }`; empty for `all`. */
   scope: Readonly<Record<string, string>>;
   scopeKey: string;
+  /** Names the counter series across scope values. */
+  counterId: string;
+}
+
+/** Names a counter series across scope values. */
+export function counterIdOf(scopeKey: string, what: string): string {
+  return `${scopeKey} ${what}`;
 }
 
 /** The name of a scope value, such as `agent=a&model=m`. */
@@ -182,26 +204,43 @@ export function countersOf(set: LimitSet, scopes: Scopes, model: string): CallCo
   const found: CallCounter[] = [];
   for (const compiled of set.limits) {
     const { per, where } = compiled.limit;
-    if (!where.every((pattern) => isMatched(pattern, scopes, model))) continue;
-    const isPerSession = per.includes("session");
-    const sessions = isPerSession ? [scopes.session, ...scopes.parentSessions] : [scopes.session];
-    for (const session of sessions) {
-      const [first = "all"] = per;
-      // Most limits count over one scope: then its value alone says which counter it is.
-      const value = per.length > 1 || isPerSession ? undefined : valueOf(first, scopes, model);
-      const known = value === undefined ? undefined : compiled.found.get(value);
-      if (known !== undefined) {
-        found.push(known);
-        continue;
-      }
-      const scope: Record<string, string> = {};
-      for (const name of per) if (name !== "all") scope[name] = name === "session" ? session : valueOf(name, scopes, model);
-      const counter = { compiled, scope, scopeKey: scopeKeyOf(scope) + (isPerSession ? ownerSuffix(scopes.key) : "") };
-      if (value !== undefined) remember(compiled, value, counter);
-      found.push(counter);
+    if (where.length > 0 && !where.every((pattern) => isMatched(pattern, scopes, model))) continue;
+    if (!per.includes("session")) {
+      found.push(counterOf(compiled, { scopes, model, session: "" }));
+      continue;
     }
+    found.push(counterOf(compiled, { scopes, model, session: scopes.session }));
+    for (const session of scopes.parentSessions) found.push(counterOf(compiled, { scopes, model, session }));
   }
   return found;
+}
+
+interface CountedValues {
+  scopes: Scopes;
+  model: string;
+  session: string;
+}
+
+function counterOf(compiled: CompiledLimit, values: CountedValues): CallCounter {
+  const value = memoKeyOf(compiled, values);
+  const known = value === undefined ? undefined : compiled.found.get(value);
+  if (known !== undefined) return known;
+  const { per } = compiled.limit;
+  const scope: Record<string, string> = {};
+  for (const name of per) {
+    if (name !== "all") scope[name] = name === "session" ? values.session : valueOf(name, values.scopes, values.model);
+  }
+  const scopeKey = scopeKeyOf(scope) + (per.includes("session") ? ownerSuffix(values.scopes.key) : "");
+  const counter = { compiled, scope, scopeKey, counterId: counterIdOf(scopeKey, compiled.what) };
+  if (value !== undefined) remember(compiled, value, counter);
+  return counter;
+}
+
+/** Most limits count over one scope: then its value alone says which counter it is; a session's together with its key. */
+function memoKeyOf({ limit: { per } }: CompiledLimit, { scopes, model, session }: CountedValues): string | undefined {
+  const [first = "all"] = per;
+  if (per.length > 1) return undefined;
+  return first === "session" ? `${scopes.key.length} ${scopes.key} ${session}` : valueOf(first, scopes, model);
 }
 
 function remember({ found }: CompiledLimit, value: string, counter: CallCounter): void {
@@ -232,16 +271,48 @@ function valueOf(name: ScopeName, scopes: Scopes, model: string): string {
   }
 }
 
+/** Where in a series charges belong: those of the instants from `startMs` to before `nextMs`. */
+export interface CountingWindow {
+  key: string;
+  startMs: number;
+  nextMs: number;
+  /** When the window is over, as people are told. */
+  endMs: number;
+  /** From this instant on no decision looks at it. */
+  untilMs: number;
+}
+
+const NOW: CountingWindow = { key: "now", startMs: -Infinity, nextMs: Infinity, endMs: Infinity, untilMs: Infinity };
+
+/** The last answer per limit: a memo that changes none. Calls come in the order of time, thousands in a window. */
+const lastWindows = new WeakMap<Limit, CountingWindow>();
+
 /** Where in a series a charge of this instant belongs. */
-export function windowOf(limit: Limit, atMs: number): { key: string; startMs: number; endMs: number; untilMs: number } {
-  if (limit.measure === "concurrency") return { key: "now", startMs: 0, endMs: Infinity, untilMs: Infinity };
-  if (limit.window.kind === "rolling") {
-    const bucket = bucketAt(limit.window.lengthMs, atMs);
-    const untilMs = bucketLeavesAtMs(limit.window.lengthMs, bucket);
-    return { key: String(bucket), startMs: atMs - limit.window.lengthMs, endMs: untilMs, untilMs };
-  }
-  const window = windowAt(limit.window, atMs);
-  return { ...window, untilMs: window.endMs };
+export function windowOf(limit: Limit, atMs: number): CountingWindow {
+  if (limit.measure === "concurrency") return NOW;
+  const last = lastWindows.get(limit);
+  if (last !== undefined && last.startMs <= atMs && atMs < last.nextMs) return last;
+  const window = limit.window.kind === "rolling" ? rollingWindow(limit.window.lengthMs, atMs) : fixedWindow(limit.window, atMs);
+  lastWindows.set(limit, window);
+  return window;
+}
+
+function rollingWindow(lengthMs: number, atMs: number): CountingWindow {
+  const bucket = bucketAt(lengthMs, atMs);
+  const leavesAtMs = bucketLeavesAtMs(lengthMs, bucket);
+  const [startMs, nextMs] = [bucketStartMs(lengthMs, bucket), bucketStartMs(lengthMs, bucket + 1)];
+  return { key: String(bucket), startMs, nextMs, endMs: leavesAtMs, untilMs: leavesAtMs };
+}
+
+function fixedWindow(window: Limit["window"], atMs: number): CountingWindow {
+  const { key, startMs, endMs } = windowAt(window, atMs);
+  return { key, startMs, nextMs: endMs, endMs, untilMs: endMs };
+}
+
+/** The first instant that a limit counts at another one. */
+export function countedFromMs(limit: Limit, atMs: number): number {
+  if (limit.measure === "concurrency") return 0;
+  return limit.window.kind === "rolling" ? atMs - limit.window.lengthMs : windowOf(limit, atMs).startMs;
 }
 
 /** Until when a counter counts, from its names alone: what {@link windowOf} says of every charge in it. */
@@ -252,23 +323,50 @@ export function untilOf(what: string, windowKey: string): number {
   return bucketLeavesAtMs(lengthOf(what.slice(what.lastIndexOf("@") + 1)), Number(windowKey));
 }
 
+/** What a limit looks at, at an instant. */
+export interface Totals {
+  readonly spent: bigint;
+  readonly reserved: bigint;
+}
+
+const NOTHING: Totals = { spent: 0n, reserved: 0n };
+
 /** Spent and reserved that a limit looks at, at an instant. */
-export function totalsOf(state: ScopeState, { limit, what }: CompiledLimit, atMs: number): { spent: bigint; reserved: bigint } {
+export function totalsOf(state: ScopeState, { limit, what }: CompiledLimit, atMs: number): Totals {
   const series = state.counters.get(what);
-  if (series === undefined) return { spent: 0n, reserved: 0n };
-  if (limit.window.kind !== "rolling" || limit.measure === "concurrency") {
-    const counter = series.get(windowOf(limit, atMs).key);
-    return { spent: counter?.spent ?? 0n, reserved: counter?.reserved ?? 0n };
-  }
-  let spent = 0n;
-  let reserved = 0n;
-  const firstBucket = firstCountedBucket(limit.window.lengthMs, atMs);
+  if (series === undefined) return NOTHING;
+  const { window, measure } = limit;
+  const totals =
+    window.kind === "rolling" && measure !== "concurrency"
+      ? rollingSumOf(series, firstCountedBucket(window.lengthMs, atMs))
+      : series.get(windowOf(limit, atMs).key);
+  return totals === undefined ? NOTHING : { spent: totals.spent, reserved: totals.reserved };
+}
+
+/** The buckets of a series from one on, summed. */
+interface RollingSum {
+  firstBucket: number;
+  spent: bigint;
+  reserved: bigint;
+}
+
+/**
+ * The last sum per series: a memo that changes no answer. Every charge goes through {@link chargeCounter}, which keeps it right; whatever
+ * else changes a series forgets it.
+ */
+const rollingSums = new WeakMap<ReadonlyMap<string, Counter>, RollingSum>();
+
+function rollingSumOf(series: ReadonlyMap<string, Counter>, firstBucket: number): RollingSum {
+  const known = rollingSums.get(series);
+  if (known?.firstBucket === firstBucket) return known;
+  const sum: RollingSum = { firstBucket, spent: 0n, reserved: 0n };
   for (const [bucket, counter] of series) {
     if (Number(bucket) < firstBucket) continue;
-    spent += counter.spent;
-    reserved += counter.reserved;
+    sum.spent += counter.spent;
+    sum.reserved += counter.reserved;
   }
-  return { spent, reserved };
+  rollingSums.set(series, sum);
+  return sum;
 }
 
 /**
@@ -315,10 +413,22 @@ export function chargeCounter(state: ScopeState, charge: Charge, untilMs: number
   const counter = series.get(charge.windowKey);
   if (counter === undefined) {
     series.set(charge.windowKey, { spent: charge.spent, reserved: charge.reserved, untilMs });
-    return;
+  } else {
+    counter.spent += charge.spent;
+    counter.reserved += charge.reserved;
   }
-  counter.spent += charge.spent;
-  counter.reserved += charge.reserved;
+  const sum = rollingSums.get(series);
+  if (sum === undefined || Number(charge.windowKey) < sum.firstBucket) return;
+  sum.spent += charge.spent;
+  sum.reserved += charge.reserved;
+}
+
+/** Puts a counter back that was put away. */
+export function restoreCounter(state: ScopeState, { what, windowKey, spent, untilMs }: DroppedCounter): void {
+  let series = state.counters.get(what);
+  if (series === undefined) state.counters.set(what, (series = new Map()));
+  series.set(windowKey, { spent, reserved: 0n, untilMs });
+  rollingSums.delete(series);
 }
 
 /** A counter that no decision is expected to look at any more. Nothing is reserved in it. */
@@ -338,6 +448,7 @@ export function pruneCounters(state: ScopeState, nowMs: number): DroppedCounter[
     for (const [windowKey, { spent, reserved, untilMs }] of series) {
       if (reserved !== 0n || untilMs + keptMs >= nowMs) continue;
       series.delete(windowKey);
+      rollingSums.delete(series);
       dropped.push({ what, windowKey, spent, untilMs });
       state.droppedUntilMs = Math.max(state.droppedUntilMs, untilMs);
     }

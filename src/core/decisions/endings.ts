@@ -6,7 +6,7 @@
  */
 import { type NanoUsd, ZERO_USD, toNanoUsd } from "../money/money.ts";
 import { type Alert } from "./alerts.ts";
-import { chargeCounter, countersOf, emptySessionState, sessionKeyOf, windowOf, type Charge } from "./counters.ts";
+import { chargeCounter, counterIdOf, countersOf, emptySessionState, sessionKeyOf, windowOf, type Charge } from "./counters.ts";
 import type {
   CallResult,
   EndResult,
@@ -22,7 +22,7 @@ import type {
   VoidOperation,
 } from "./operations.ts";
 
-import { stateAt, counterIdOf, isKnown, keepSession, appendAlerts, heldFor, measureOf, actualOf, type Book } from "./book.ts";
+import { stateAt, isKnown, keepSession, appendAlerts, heldFor, measureOf, actualOf, type Book } from "./book.ts";
 
 export function renew(book: Book, operation: RenewOperation): RenewResult {
   const { callId, atMs } = operation;
@@ -70,12 +70,12 @@ export function settle(book: Book, operation: SettleOperation): EndResult {
   // Unpriced: counted at its bound; without one its cost is unknown, which is not zero.
   const costNanoUsd = result.costNanoUsd ?? open.usdBound;
   const spent = open.charges.map(({ what }) => actualOf(what, { tokens: result.tokens, costNanoUsd }));
-  const charges = open.charges.map((charge, index): Charge => {
+  const charges = open.charges.map(({ scopeKey, what, windowKey, reserved }, index): Charge => {
     const actual = spent[index] ?? 0n;
     const counted = ended?.spent[index];
     return counted === undefined
-      ? { ...charge, spent: actual, reserved: -charge.reserved }
-      : { ...charge, spent: actual - counted, reserved: 0n };
+      ? { scopeKey, what, windowKey, spent: actual, reserved: -reserved }
+      : { scopeKey, what, windowKey, spent: actual - counted, reserved: 0n };
   });
   const overrunNanoUsd = toNanoUsd(
     open.usdBound !== undefined && costNanoUsd !== undefined && costNanoUsd > open.usdBound ? costNanoUsd - open.usdBound : 0n,

@@ -10,6 +10,7 @@ import type { TokenParts } from "../usage/usage.ts";
 import type { Scopes } from "../limits/limit.ts";
 import {
   chargeCounter,
+  counterIdOf,
   countersOf,
   keptAfterMs,
   windowOf,
@@ -19,7 +20,7 @@ import {
   type LimitSet,
 } from "./counters.ts";
 import type { EndedCall, OpenCall } from "./operations.ts";
-import { actualOf, counterIdOf, heldFor, measureOf, type Book } from "./book.ts";
+import { actualOf, heldFor, measureOf, type Book } from "./book.ts";
 
 /** A call that was admitted and not voided, as far as filling needs it. */
 export type CountedCall =

@@ -6,7 +6,7 @@
  */
 import { collectRefusalAlert, type Alert } from "./alerts.ts";
 import { toNanoUsd } from "../money/money.ts";
-import { refusingThresholdOf, type Limit } from "../limits/limit.ts";
+import type { Limit } from "../limits/limit.ts";
 import {
   admit,
   boundWith,
@@ -23,6 +23,7 @@ import { boundIn, withMaxTokens, type Candidate } from "./call.ts";
 import {
   chargeCounter,
   clearsAtMs,
+  countedFromMs,
   countersOf,
   emptySessionState,
   sessionKeyOf,
@@ -36,7 +37,7 @@ import {
 import { chooseModel, type ModelChoice } from "./downgrade.ts";
 import type { DecisionMark, OpenCall, ReserveOperation, ReserveResult, StoredDecision } from "./operations.ts";
 
-import { stateAt, counterIdOf, isKnown, keepSession, appendAlerts, heldFor, type Book } from "./book.ts";
+import { stateAt, isKnown, keepSession, appendAlerts, heldFor, type Book } from "./book.ts";
 
 export function reserve(book: Book, operation: ReserveOperation): ReserveResult {
   const { call, candidates } = operation;
@@ -98,7 +99,7 @@ function admitInput(
   const fit = fitOf(candidate);
   return {
     views: counters.map((counter) => viewOf(book, operation, candidate, counter, session, fit)),
-    paces: distinctPaces(counters.flatMap((counter) => pacesOf(book, operation, counter))),
+    paces: pacesOf(book, operation, counters),
     heldBack: new Set(operation.heldBack),
     ...(operation.deadlineAtMs === undefined ? {} : { deadlineAtMs: operation.deadlineAtMs }),
     ...(operation.pausedSinceMs === undefined ? {} : { pausedSinceMs: operation.pausedSinceMs }),
@@ -118,14 +119,12 @@ function viewOf(
   book: Book,
   { atMs }: ReserveOperation,
   candidate: Candidate,
-  { compiled, scope, scopeKey }: CallCounter,
+  { compiled, scope, scopeKey, counterId }: CallCounter,
   session: SessionState,
   fit: FitInput | undefined,
 ): LimitView {
-  const { limit, ceiling, what } = compiled;
+  const { limit, ceiling, pauseUpToMs } = compiled;
   const state = stateAt(book, scopeKey, atMs);
-  const counterId = counterIdOf(scopeKey, what);
-  const bound = boundIn(limit, candidate);
   const { spent, reserved } = totalsOf(state, compiled, atMs);
   const view: LimitView = {
     limit: limit.name,
@@ -137,12 +136,12 @@ function viewOf(
     graceCeiling: graceCeilingOf(compiled, session, atMs),
     spent,
     reserved,
-    bound,
+    bound: boundIn(limit, candidate),
     windowEndMs: windowOf(limit, atMs).endMs,
     clearsAtMs: atMs,
-    ...(limit.fit === undefined ? {} : { fit: limit.fit }),
-    ...pauseOf(limit),
   };
+  if (limit.fit !== undefined) view.fit = limit.fit;
+  if (pauseUpToMs !== undefined) view.pauseUpToMs = pauseUpToMs;
   const least = leastBound(view, fit);
   if (ceiling !== undefined && least !== undefined && spent + least > (view.graceCeiling ?? ceiling)) {
     view.clearsAtMs = clearsAtMs(state, compiled, atMs, ceiling - least);
@@ -150,19 +149,18 @@ function viewOf(
   return view;
 }
 
-function pauseOf(limit: Limit): Pick<LimitView, "pauseUpToMs"> {
-  const pause = refusingThresholdOf(limit)?.actions.find(({ kind }) => kind === "pause");
-  return pause?.kind === "pause" ? { pauseUpToMs: pause.upToMs } : {};
-}
-
 /** The second ceiling of a session that is in the middle of its work, or `undefined`. A `stop` is never passed, graced or not. */
-function graceCeilingOf({ limit, ceiling }: CompiledLimit, session: SessionState, atMs: number): bigint | undefined {
+function graceCeilingOf(
+  { limit, ceiling, actionKinds }: CompiledLimit,
+  session: SessionState,
+  atMs: number,
+): bigint | undefined {
+  if (!actionKinds.has("grace")) return undefined;
   const threshold = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "grace"));
   const grace = threshold?.actions.find((action) => action.kind === "grace");
   if (threshold === undefined || grace?.kind !== "grace" || threshold.amount !== ceiling) return undefined;
-  const { startMs } = windowOf(limit, atMs);
   const isRunning = session.lastStopReason === "tool_use" || session.lastStopReason === "pause_turn";
-  const hasSettledHere = session.lastSettledChargeAtMs !== undefined && session.lastSettledChargeAtMs >= startMs;
+  const hasSettledHere = session.lastSettledChargeAtMs !== undefined && session.lastSettledChargeAtMs >= countedFromMs(limit, atMs);
   if (!isRunning || !hasSettledHere) return undefined;
   if ((session.graceCalls.get(graceKeyOf(limit, atMs)) ?? 0) >= grace.callsMax) return undefined;
   const overdraft = threshold.amount + (threshold.amount * BigInt(grace.overdraftBps)) / 10_000n;
@@ -176,13 +174,15 @@ function graceKeyOf(limit: Limit, atMs: number): string {
 }
 
 /** Two limits that ask for the same pace of the same counter take one start together. */
-function distinctPaces(paces: readonly Pace[]): Pace[] {
+function pacesOf(book: Book, operation: ReserveOperation, counters: readonly CallCounter[]): Pace[] {
+  const throttling = counters.filter(({ compiled }) => compiled.actionKinds.has("throttle"));
+  if (throttling.length === 0) return [];
+  const paces = throttling.flatMap((counter) => pacesOfLimit(book, operation, counter));
   return [...new Map(paces.map((pace) => [pace.key, pace])).values()];
 }
 
-function pacesOf(book: Book, { atMs, grantedStartsMs }: ReserveOperation, { compiled, scopeKey }: CallCounter): Pace[] {
-  if (!compiled.actionKinds.has("throttle")) return [];
-  const { limit, what } = compiled;
+function pacesOfLimit(book: Book, { atMs, grantedStartsMs }: ReserveOperation, { compiled, scopeKey, counterId }: CallCounter): Pace[] {
+  const { limit } = compiled;
   const state = book.scope(scopeKey);
   const { spent } = totalsOf(state, compiled, atMs);
   const paces: Pace[] = [];
@@ -190,7 +190,7 @@ function pacesOf(book: Book, { atMs, grantedStartsMs }: ReserveOperation, { comp
     if (spent < amount) break;
     for (const action of actions) {
       if (action.kind !== "throttle") continue;
-      const key = `${scopeKey} ${what}/${action.intervalMs}`;
+      const key = `${counterId}/${action.intervalMs}`;
       paces.push({
         key,
         limit: limit.name,
@@ -287,7 +287,7 @@ function takeStarts({ book, counters, input, operation }: ReserveContext, startA
   const granted: Record<string, number> = {};
   for (const { key, intervalMs, grantedStartMs } of input.paces) {
     granted[key] = startAtMs;
-    const counter = counters.find(({ scopeKey, compiled }) => key.startsWith(`${counterIdOf(scopeKey, compiled.what)}/`));
+    const counter = counters.find(({ counterId }) => key.startsWith(`${counterId}/`));
     if (counter === undefined) continue;
     const { nextStartMs } = book.scope(counter.scopeKey);
     if (grantedStartMs === undefined) nextStartMs.set(key, Math.max(nextStartMs.get(key) ?? 0, startAtMs) + intervalMs);
@@ -309,8 +309,7 @@ function concludeAdmitted(
     ...marksOf(choice, operation, isGraced),
     ...(maxTokens === undefined ? [] : ["fitted" as const]),
   ];
-  const charges = reservationCharges(counters, candidate, atMs);
-  for (const charge of charges) chargeBook(book, charge, counters, atMs);
+  const charges = chargeReservation(book, counters, candidate, atMs);
   const { inputTokensBound, outputTokensBound, usdBound, canonicalModel } = candidate;
   const open: OpenCall = {
     callId: call.callId,
@@ -385,32 +384,22 @@ function storedDecision(context: ReserveContext, marks: readonly DecisionMark[])
 }
 
 /** One charge per counter, however many limits look at it; where their bounds differ, the highest is held. */
-function reservationCharges(counters: readonly CallCounter[], candidate: Candidate, atMs: number): Charge[] {
-  const charges = new Map<string, Charge>();
+function chargeReservation(book: Book, counters: readonly CallCounter[], candidate: Candidate, atMs: number): Charge[] {
+  const charges: Charge[] = [];
+  const untilMs: number[] = [];
   for (const { compiled, scopeKey } of counters) {
     const { limit, what } = compiled;
+    const window = windowOf(limit, atMs);
     // Where nothing bounds the call, no limit that refuses let it through: what is known of it is held.
     const bound = boundIn(limit, candidate) ?? heldFor({ what, reserved: 0n }, candidate);
     const isSpentAtOnce = limit.measure === "requests";
-    const charge: Charge = {
-      scopeKey,
-      what,
-      windowKey: windowOf(limit, atMs).key,
-      spent: isSpentAtOnce ? 1n : 0n,
-      reserved: isSpentAtOnce ? 0n : bound,
-    };
-    const id = counterIdOf(scopeKey, what);
-    const other = charges.get(id);
-    if (other === undefined || other.reserved < charge.reserved) charges.set(id, charge);
+    const reserved = isSpentAtOnce ? 0n : bound;
+    const other = charges.find((charge) => charge.what === what && charge.scopeKey === scopeKey);
+    if (other === undefined) {
+      charges.push({ scopeKey, what, windowKey: window.key, spent: isSpentAtOnce ? 1n : 0n, reserved });
+      untilMs.push(window.untilMs);
+    } else if (other.reserved < reserved) other.reserved = reserved;
   }
-  return [...charges.values()];
-}
-
-function chargeBook(book: Book, charge: Charge, counters: readonly CallCounter[], atMs: number): void {
-  const limit = counters.find(({ scopeKey, compiled }) => compiled.what === charge.what && scopeKey === charge.scopeKey);
-  chargeCounter(
-    book.scope(charge.scopeKey),
-    charge,
-    limit === undefined ? Infinity : windowOf(limit.compiled.limit, atMs).untilMs,
-  );
+  charges.forEach((charge, index) => chargeCounter(book.scope(charge.scopeKey), charge, untilMs[index] ?? Infinity));
+  return charges;
 }

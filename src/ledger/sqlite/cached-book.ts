@@ -11,6 +11,7 @@ import {
   compileLimits,
   emptyScopeState,
   pruneCounters,
+  restoreCounter,
   untilOf,
   type Charge,
   type LimitSet,
@@ -110,11 +111,7 @@ export class CachedBook implements Book {
 
   recall(scopeKey: string, endsAfterMs: number): void {
     const state = this.scope(scopeKey);
-    for (const { what, windowKey, spent, untilMs } of this.#writes().takePastCounters(scopeKey, endsAfterMs)) {
-      let series = state.counters.get(what);
-      if (series === undefined) state.counters.set(what, (series = new Map()));
-      series.set(windowKey, { spent, reserved: 0n, untilMs });
-    }
+    for (const counter of this.#writes().takePastCounters(scopeKey, endsAfterMs)) restoreCounter(state, counter);
     state.droppedUntilMs = Math.min(state.droppedUntilMs, endsAfterMs);
     this.#changedScopes.add(scopeKey);
     this.#recalled.add(scopeKey);
