@@ -3,7 +3,7 @@
  * Not for comparing machines: everything that is compared runs in one interleaved run.
  */
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { drawChart } from "./chart.ts";
@@ -75,6 +75,7 @@ function textOf({ title, note, rows }: Section): string {
 
 function save(): void {
   const name = `${machine["date"]}-${machine["commit"]?.replaceAll(" ", "-")}`;
+  mkdirSync(here("results"), { recursive: true });
   const head = Object.entries(machine).map(([key, value]) => `- ${key}: ${value}`);
   writeFileSync(here(`results/${name}.json`), `${JSON.stringify({ machine, sections }, null, 2)}\n`);
   writeFileSync(

@@ -4,15 +4,16 @@
  * Invariants: a counter is named by what it counts, never by a limit's name, so editing a limit loses nothing; the window is part
  * of the name, so nothing is ever reset; a charge stays at the instant of its reservation.
  */
+import { bucketAt, bucketLeavesAtMs, bucketStartMs, firstCountedBucket, parseWindowKey, windowAt } from "../windows/windows.ts";
 import {
-  bucketAt,
-  bucketLeavesAtMs,
-  bucketStartMs,
-  firstCountedBucket,
-  parseWindowKey,
-  windowAt,
-} from "../windows/windows.ts";
-import { ceilingOf, refusingThresholdOf, type Action, type Limit, type ScopeName, type Scopes, type WherePattern } from "../limits/limit.ts";
+  ceilingOf,
+  refusingThresholdOf,
+  type Action,
+  type Limit,
+  type ScopeName,
+  type Scopes,
+  type WherePattern,
+} from "../limits/limit.ts";
 
 /** Spent S and reserved R of one (measure, scope value, window), in the measure's unit. */
 export interface Counter {

@@ -150,17 +150,14 @@ function viewOf(
 }
 
 /** The second ceiling of a session that is in the middle of its work, or `undefined`. A `stop` is never passed, graced or not. */
-function graceCeilingOf(
-  { limit, ceiling, actionKinds }: CompiledLimit,
-  session: SessionState,
-  atMs: number,
-): bigint | undefined {
+function graceCeilingOf({ limit, ceiling, actionKinds }: CompiledLimit, session: SessionState, atMs: number): bigint | undefined {
   if (!actionKinds.has("grace")) return undefined;
   const threshold = limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "grace"));
   const grace = threshold?.actions.find((action) => action.kind === "grace");
   if (threshold === undefined || grace?.kind !== "grace" || threshold.amount !== ceiling) return undefined;
   const isRunning = session.lastStopReason === "tool_use" || session.lastStopReason === "pause_turn";
-  const hasSettledHere = session.lastSettledChargeAtMs !== undefined && session.lastSettledChargeAtMs >= countedFromMs(limit, atMs);
+  const hasSettledHere =
+    session.lastSettledChargeAtMs !== undefined && session.lastSettledChargeAtMs >= countedFromMs(limit, atMs);
   if (!isRunning || !hasSettledHere) return undefined;
   if ((session.graceCalls.get(graceKeyOf(limit, atMs)) ?? 0) >= grace.callsMax) return undefined;
   const overdraft = threshold.amount + (threshold.amount * BigInt(grace.overdraftBps)) / 10_000n;
@@ -181,7 +178,11 @@ function pacesOf(book: Book, operation: ReserveOperation, counters: readonly Cal
   return [...new Map(paces.map((pace) => [pace.key, pace])).values()];
 }
 
-function pacesOfLimit(book: Book, { atMs, grantedStartsMs }: ReserveOperation, { compiled, scopeKey, counterId }: CallCounter): Pace[] {
+function pacesOfLimit(
+  book: Book,
+  { atMs, grantedStartsMs }: ReserveOperation,
+  { compiled, scopeKey, counterId }: CallCounter,
+): Pace[] {
   const { limit } = compiled;
   const state = book.scope(scopeKey);
   const { spent } = totalsOf(state, compiled, atMs);
