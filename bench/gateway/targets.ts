@@ -1,6 +1,6 @@
 /** Owns what is measured: how each proxy is started on its core, in front of one provider, and how it is asked. */
 import { spawnSync, type ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -105,7 +105,10 @@ export async function startPurser(
   return { name: "purser", port, pids: [child.pid ?? 0], headers: {}, canStream: true, stop: stopper(child) };
 }
 
-/** Plain proxy_pass with keep-alive on both sides; bodies stay in memory, streams are not held back. */
+/**
+ * Plain proxy_pass with keep-alive on both sides; bodies stay in memory, streams are not held back. One process, so that ending it ends
+ * all of it.
+ */
 export async function startNginx(providerPort: number): Promise<Target | string> {
   if (spawnSync("nginx", ["-v"]).status !== 0)
     return "nginx is not installed (Debian: apt-get install nginx-light); its columns stay empty";
@@ -113,7 +116,7 @@ export async function startNginx(providerPort: number): Promise<Target | string>
   const config = join(folder, "nginx.conf");
   writeFileSync(
     config,
-    `daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log;
+    `daemon off; master_process off; worker_rlimit_nofile 16384; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log;
 ${process.getuid?.() === 0 ? "user root;" : ""}
 events { worker_connections 8192; }
 http {
@@ -129,8 +132,7 @@ http {
   );
   const child = startPinned(PROXY_CORE, "nginx", ["-e", `${folder}/nginx.log`, "-c", config]);
   await answers(port, "/", 5_000);
-  const worker = Number(readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ")[0]);
-  return { name: "nginx", port, pids: [worker], headers: {}, canStream: true, stop: stopper(child) };
+  return { name: "nginx", port, pids: [child.pid ?? 0], headers: {}, canStream: true, stop: stopper(child) };
 }
 
 /** Installed into bench/peers on first use. On Node it answers streams of /v1/messages with an error (its issue 1389): JSON only. */
