@@ -104,10 +104,13 @@ export function createExtensions(deps: { clock: Clock; fingerprints: Fingerprint
 
 /** Every character as two bytes. */
 function bytesOf(text: string): Uint8Array {
-  return Uint8Array.from({ length: 2 * text.length }, (_, index) => {
-    const code = text.charCodeAt(index >> 1);
-    return index % 2 === 0 ? code >> 8 : code & 0xff;
-  });
+  const bytes = new Uint8Array(2 * text.length);
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index);
+    bytes[2 * index] = code >> 8;
+    bytes[2 * index + 1] = code & 0xff;
+  }
+  return bytes;
 }
 
 function keyOf(frame: string, model: string, fingerprint: string): string {

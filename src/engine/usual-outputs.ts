@@ -19,27 +19,36 @@ export interface UsualOutputs {
 
 export function createUsualOutputs(): UsualOutputs {
   // Insertion order is the order of use, so the first key is the one idle longest.
-  const byAgent = new Map<string, { answers: number[]; usual: number | undefined }>();
+  const byAgent = new Map<string, { answers: number[]; rising: number[] }>();
 
   return {
     note(agent, outputTokens) {
-      const known = byAgent.get(agent) ?? { answers: [], usual: undefined };
+      const known = byAgent.get(agent) ?? { answers: [], rising: [] };
       byAgent.delete(agent);
       byAgent.set(agent, known);
       known.answers.push(outputTokens);
-      if (known.answers.length > ANSWERS_MAX) known.answers.shift();
-      known.usual = undefined;
+      known.rising.splice(placeIn(known.rising, outputTokens), 0, outputTokens);
+      const forgotten = known.answers.length > ANSWERS_MAX ? known.answers.shift() : undefined;
+      if (forgotten !== undefined) known.rising.splice(placeIn(known.rising, forgotten), 1);
       for (const [oldest] of byAgent) {
         if (byAgent.size <= AGENTS_MAX) break;
         byAgent.delete(oldest);
       }
     },
     of(agent) {
-      const known = byAgent.get(agent);
-      if (known === undefined) return 0;
-      const rank = Math.ceil(known.answers.length * SHARE) - 1;
-      known.usual ??= known.answers.toSorted((a, b) => a - b)[rank] ?? 0;
-      return known.usual;
+      const rising = byAgent.get(agent)?.rising ?? [];
+      return rising[Math.ceil(rising.length * SHARE) - 1] ?? 0;
     },
   };
+}
+
+/** The first place of a rising list whose number is not below this one. */
+function placeIn(rising: readonly number[], number: number): number {
+  let [low, high] = [0, rising.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((rising[middle] ?? 0) < number) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

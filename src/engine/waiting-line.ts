@@ -63,6 +63,7 @@ export function createWaitingLine(): WaitingLine {
     wakeFirstOn(new Set(counterIds));
   };
   const wakeFirstOn = (ids: ReadonlySet<string>): void => {
+    if (waiters.size === 0) return;
     // The paused hold nobody back, and one of them may fit where what was spent turned out to be less.
     const firsts = { inTurn: new Map<string, Waiter>(), paused: new Map<string, Waiter>() };
     for (const waiter of waiters) {

@@ -125,41 +125,44 @@ export type LabelsResult = { outcome: "read"; labels: Labels } | { outcome: "inv
 
 /** Reads what the caller says of itself; Claude Code's own session headers count where ours are absent. */
 export function labelsOf(headers: RawHeaders): LabelsResult {
-  const twice = labelTwice(headers);
-  if (twice !== undefined) {
-    return { outcome: "invalid", problem: `${twice} stands twice with different values; one is allowed` };
-  }
+  const own = ownHeaders(headers);
+  if (typeof own === "string")
+    return { outcome: "invalid", problem: `${own} stands twice with different values; one is allowed` };
   const labels: Labels = {};
-  for (const name of ["project", "agent", "session", "user", "task"] as const) {
-    const value = headerOf(headers, `x-purser-${name}`)?.trim();
+  for (const [label, name] of LABEL_HEADERS) {
+    const value = own.get(name)?.trim();
     if (value === undefined || value === "") continue;
-    const problem = labelProblem(`x-purser-${name}`, value);
+    const problem = labelProblem(name, value);
     if (problem !== undefined) return { outcome: "invalid", problem };
-    labels[name] = value;
+    labels[label] = value;
   }
-  const parent = headerOf(headers, "x-purser-parent-session")?.trim();
+  const parent = own.get("x-purser-parent-session")?.trim();
   if (parent !== undefined && parent !== "") {
     const problem = labelProblem("x-purser-parent-session", parent);
     if (problem !== undefined) return { outcome: "invalid", problem };
     labels.parentSessions = [parent];
   }
-  const tags = tagsOf(headerOf(headers, "x-purser-tags"));
+  const tags = tagsOf(own.get("x-purser-tags"));
   if (typeof tags === "string") return { outcome: "invalid", problem: tags };
   if (tags !== undefined) labels.tags = tags;
   return { outcome: "read", labels: labels.session === undefined ? withClaudeCode(headers, labels) : labels };
 }
 
-/** Which of two values counts would be a guess, and proxies guess differently. */
-function labelTwice(headers: RawHeaders): string | undefined {
-  const seen = new Map<string, string>();
+const LABEL_HEADERS = (["project", "agent", "session", "user", "task"] as const).map(
+  (label) => [label, `x-purser-${label}`] as const,
+);
+
+/** By name; or the name of one that stands twice with different values: which counts would be a guess, and proxies guess differently. */
+function ownHeaders(headers: RawHeaders): ReadonlyMap<string, string> | string {
+  const own = new Map<string, string>();
   for (let index = 0; index < headers.length; index += 2) {
     const name = headers[index]?.toLowerCase() ?? "";
-    const value = headers[index + 1] ?? "";
     if (!name.startsWith("x-purser-")) continue;
-    if ((seen.get(name) ?? value) !== value) return name;
-    seen.set(name, value);
+    const value = headers[index + 1] ?? "";
+    if ((own.get(name) ?? value) !== value) return name;
+    own.set(name, value);
   }
-  return undefined;
+  return own;
 }
 
 function tagsOf(header: string | undefined): Record<string, string> | string | undefined {

@@ -32,18 +32,28 @@ export function buildPriceBook(rows: readonly PriceRow[]): BuiltPriceBook {
   }
   const regional = new Map<PriceRow, PriceRow>();
   for (const row of closed) regional.set(row, withRegionalSurcharge(row));
+  /** Rows of a name as it was asked for, best spelling first: a memo that changes no answer. */
+  const known = new Map<string, readonly PriceRow[]>();
+  const rowsOf = (provider: string, model: string): readonly PriceRow[] => {
+    const key = keyOf(provider, model);
+    const before = known.get(key);
+    if (before !== undefined) return before;
+    const found = spellingsOf(model).flatMap(({ name, isRegional }) =>
+      (index.get(keyOf(provider, name)) ?? []).map((row) => (isRegional ? (regional.get(row) ?? row) : row)),
+    );
+    if (known.size >= KNOWN_NAMES_MAX) known.clear();
+    known.set(key, found);
+    return found;
+  };
   return {
     rows: closed,
-    find(provider, model, atMs) {
-      for (const { name, isRegional } of spellingsOf(model)) {
-        const row = index.get(keyOf(provider, name))?.find((candidate) => isInForce(candidate, atMs));
-        if (row !== undefined) return isRegional ? regional.get(row) : row;
-      }
-      return undefined;
-    },
+    find: (provider, model, atMs) => rowsOf(provider, model).find((row) => isInForce(row, atMs)),
     dearest: (provider, atMs) => dearestRow(closed, provider, atMs),
   };
 }
+
+/** Callers write names as they like: so many are remembered, then the memo begins anew. */
+const KNOWN_NAMES_MAX = 1_000;
 
 /** True if a row's period holds an instant: its beginning is in, its end is out. */
 export function isInForce(row: PriceRow, atMs: number): boolean {

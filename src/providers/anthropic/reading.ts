@@ -3,7 +3,7 @@
  * Does not own where the values stand (slots.ts).
  * Invariant: memory grows with messages, tools and distinct names only, and each of those has a largest number.
  */
-import { ByteTable, decodeString } from "../json/bytes.ts";
+import { ByteTable, decodeString, decodeUtf8 } from "../json/bytes.ts";
 import { JSON_KIND, type JsonValueSpan } from "../json/slot.ts";
 import type { MessageSpan, Span } from "../provider.ts";
 import { sessionOfUserId } from "./claude-code.ts";
@@ -125,7 +125,7 @@ export class RequestReading {
   /** A whole number from 0 to {@link COUNT_MAX}, however JSON writes it ("4096", "4096.0", "4e3"). */
   wholeNumber(value: JsonValueSpan): number | undefined {
     if (value.kind !== JSON_KIND.number || value.end - value.start > 40) return undefined;
-    const text = String.fromCharCode(...this.bytes.subarray(value.start, value.end));
+    const text = decodeUtf8(this.bytes, value.start, value.end);
     const number = Number(text);
     return /^\d+(\.0+)?([eE]\+?\d+)?$/.test(text) && number <= COUNT_MAX ? number : undefined;
   }
