@@ -15,25 +15,20 @@ export function countAsker(
   call: { path: string; headers: readonly string[] },
 ): AskCount {
   return (body) => {
-    const abort = new AbortController();
+    const path = provider.counting?.pathOf(call.path) ?? call.path;
+    const sent = upstream.send({ method: "POST", path, headers: call.headers, body });
     const ask = async (): Promise<CountAnswer> => {
-      const { status, body: answer } = await upstream.send({
-        method: "POST",
-        path: provider.counting?.pathOf(call.path) ?? call.path,
-        headers: [...call.headers, "content-length", String(body.length)],
-        body,
-        signal: abort.signal,
-      });
+      const { status, body: answer } = await sent.answer;
       const chunks: Buffer[] = [];
       let length = 0;
       await answer.read((chunk) => {
         length += chunk.length;
-        if (length > COUNT_BYTES_MAX) abort.abort();
+        if (length > COUNT_BYTES_MAX) sent.abort();
         else chunks.push(chunk);
         return undefined;
       });
       return { status, body: Buffer.concat(chunks) };
     };
-    return { answer: ask(), cancel: () => abort.abort() };
+    return { answer: ask(), cancel: () => sent.abort() };
   };
 }

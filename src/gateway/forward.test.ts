@@ -36,7 +36,7 @@ async function startCarrier(upstream: Upstream): Promise<Bench> {
         call: opening.call,
         upstream,
         path: "/v1/messages",
-        headers: ["content-length", String(opening.call.body.length)],
+        headers: [],
         response,
         onClientAbort: "cancel",
         refuse: (failure) => {
@@ -179,12 +179,14 @@ describe("an answer that breaks off", () => {
   });
 });
 
+async function failAfter(before: Promise<void> | void, failure: UpstreamFailure): Promise<never> {
+  await before;
+  throw new UpstreamError(failure, undefined);
+}
+
 describe("a call that never reached the provider", () => {
   const failing = (failure: UpstreamFailure, before: () => Promise<void> | void): Upstream => ({
-    send: async () => {
-      await before();
-      throw new UpstreamError(failure, undefined);
-    },
+    send: () => ({ answer: failAfter(before(), failure), abort: () => undefined }),
     close: () => Promise.resolve(),
   });
 
@@ -216,7 +218,7 @@ describe("a call that never reached the provider", () => {
 
   test.each<UpstreamFailure>([
     { kind: "lost", reason: "ECONNRESET" },
-    { kind: "timeout", reason: "UND_ERR_HEADERS_TIMEOUT" },
+    { kind: "timeout", reason: "headers_timeout" },
   ])("but may have costs its bound: %j", async (failure) => {
     const bench = await startCarrier(failing(failure, () => undefined));
     await fetch(`http://127.0.0.1:${bench.port}/v1/messages`, { method: "POST" });
@@ -232,7 +234,12 @@ describe("a call that never reached the provider", () => {
     const bench = await startEngine("limits: [{ name: roomy, per: all, usd: 1000, every: day }]");
     const opening = await bench.engine.open(bench.callOf());
     if (opening.outcome !== "admitted") throw new Error(opening.outcome);
-    const upstream: Upstream = { send: () => Promise.reject(new TypeError("ours")), close: () => Promise.resolve() };
+    const upstream: Upstream = {
+      send: () => {
+        throw new TypeError("ours");
+      },
+      close: () => Promise.resolve(),
+    };
     const server = createServer((_request, response) => {
       const carried = forward({
         call: opening.call,

@@ -11,7 +11,7 @@ import type { RunningCall } from "../engine/running-call.ts";
 import type { ResponseMeter } from "../providers/provider.ts";
 import { feedMeter, type MeterFeed } from "./decoding.ts";
 import { answerHeaders, headerOf } from "./headers.ts";
-import { UpstreamError, type Upstream, type UpstreamAnswer, type UpstreamFailure } from "./upstream.ts";
+import { UpstreamError, type Upstream, type UpstreamAnswer, type UpstreamCall, type UpstreamFailure } from "./upstream.ts";
 
 /** JSON answers up to this size are held until they are settled, so that their cost can stand in a header. */
 const HELD_BYTES_MAX = 1_024 * 1_024;
@@ -44,10 +44,10 @@ export async function forward(input: ForwardInput): Promise<void> {
 
 async function carry(input: ForwardInput): Promise<void> {
   const { call, upstream, response } = input;
-  const abort = new AbortController();
+  let sent: UpstreamCall | undefined;
   const caller = watchCaller(response, () => {
-    if (input.onClientAbort === "cancel") abort.abort();
-    else setTimeout(() => abort.abort(), DRAIN_MS_MAX).unref();
+    if (input.onClientAbort === "cancel") sent?.abort();
+    else setTimeout(() => sent?.abort(), DRAIN_MS_MAX).unref();
   });
   if (caller.isGone()) {
     await call.end({ kind: "not_sent", reason: "caller_left" });
@@ -56,18 +56,13 @@ async function carry(input: ForwardInput): Promise<void> {
   let answer: UpstreamAnswer;
   try {
     call.markSent();
-    answer = await upstream.send({
-      method: "POST",
-      path: input.path,
-      headers: input.headers,
-      body: call.body,
-      signal: abort.signal,
-    });
+    sent = upstream.send({ method: "POST", path: input.path, headers: input.headers, body: call.body });
+    answer = await sent.answer;
   } catch (error) {
     await endWithoutAnswer(input, error, caller.isGone());
     return;
   }
-  await carryAnswer(input, answer, caller, abort);
+  await carryAnswer(input, answer, caller, sent);
 }
 
 interface Caller {
@@ -94,12 +89,12 @@ async function endWithoutAnswer({ call, refuse }: ForwardInput, error: unknown, 
   if (!isCallerGone) refuse(failure);
 }
 
-async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: Caller, abort: AbortController): Promise<void> {
+async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: Caller, sent: UpstreamCall): Promise<void> {
   const { call, response } = input;
   const meter = call.openMeter(headerOf(answer.headers, "content-type") ?? "");
   const feed = feedMeter(meter, headerOf(answer.headers, "content-encoding"));
   const outcome = await readAnswer(input, answer, feed, caller);
-  if (!outcome.isWhole) abort.abort();
+  if (!outcome.isWhole) sent.abort();
   await feed.end();
   const settled = await call.end(endOf(answer, meter, outcome, caller), headerOf(answer.headers, "request-id"));
   if (!outcome.isWhole) {

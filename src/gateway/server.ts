@@ -209,7 +209,7 @@ async function answerMetered(
         call: opening.call,
         upstream: options.upstream,
         path: input.path,
-        headers: [...input.outgoing, "content-length", String(opening.call.body.length)],
+        headers: input.outgoing,
         response,
         onClientAbort: options.settings().onClientAbort,
         refuse: (failure) => {
@@ -344,20 +344,13 @@ async function passFree(
   },
 ): Promise<void> {
   const { request, response, body } = input;
-  const abort = new AbortController();
-  response.once("close", () => {
-    if (!response.writableFinished) abort.abort();
-  });
   const method = request.method === "GET" ? "GET" : "POST";
-  const headers = method === "GET" ? input.headers : [...input.headers, "content-length", String(body.length)];
+  const sent = upstream.send({ method, path: input.path, headers: input.headers, body: method === "GET" ? undefined : body });
+  response.once("close", () => {
+    if (!response.writableFinished) sent.abort();
+  });
   try {
-    const answer = await upstream.send({
-      method,
-      path: input.path,
-      headers,
-      body: method === "GET" ? undefined : body,
-      signal: abort.signal,
-    });
+    const answer = await sent.answer;
     response.writeHead(answer.status, answerHeaders(answer.headers));
     await answer.body.read((chunk) => (response.write(chunk) ? undefined : drained(response)));
     response.end();
