@@ -3,7 +3,8 @@ import { expect, it } from "vitest";
 import { readConfig } from "../config/config.ts";
 import { compileLimits, emptyScopeState, scopeKeyOf, windowOf, type ScopeState } from "../core/decisions/counters.ts";
 import type { Limit } from "../core/limits/limit.ts";
-import { buildStatus, scopeOfKey, toStatusJson } from "./status-report.ts";
+import { scopeOfKey } from "../core/decisions/scope-of-key.ts";
+import { buildStatus, toStatusJson } from "./status-report.ts";
 
 const NOW_MS = Date.parse("2026-11-22T06:00:00Z");
 

@@ -3,6 +3,7 @@
  * Does not own the counters (core/decisions, ledger/).
  * Invariant: the figures are those a decision at this instant would look at.
  */
+import { scopeOfKey } from "../core/decisions/scope-of-key.ts";
 import {
   compileLimits,
   emptyScopeState,
@@ -10,7 +11,6 @@ import {
   totalsOf,
   type CompiledLimit,
   type ScopeState,
-  OWNER_NAME,
 } from "../core/decisions/counters.ts";
 import type { Limit, Measure } from "../core/limits/limit.ts";
 import { windowAt } from "../core/windows/windows.ts";
@@ -92,17 +92,6 @@ export function toStatusJson(line: StatusLine, waiting?: number): StatusJson {
     boundToActual: boundToActualBps === undefined ? null : boundToActualBps / 10_000,
     boundsPassed: line.boundsPassed,
   };
-}
-
-/** The scope values that a scope key such as `agent=a&model=m` names. */
-export function scopeOfKey(scopeKey: string): Record<string, string> {
-  if (scopeKey === "all") return {};
-  const parts = scopeKey.split("&").map((part) => part.split("=", 2).map((text) => unescapeName(text)));
-  return Object.fromEntries(parts.filter(([name]) => name !== OWNER_NAME).map(([name = "", value = ""]) => [name, value]));
-}
-
-function unescapeName(text: string): string {
-  return text.replaceAll(/%([0-9a-f]{2})/g, (_found, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 }
 
 interface Now {

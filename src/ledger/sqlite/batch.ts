@@ -7,12 +7,12 @@
 import type { Database } from "better-sqlite3";
 import { compileLimits, type LimitSet } from "../../core/decisions/counters.ts";
 import { fillFromMs, fillSeries, seriesOf, type CountedCall } from "../../core/decisions/fill.ts";
-import type { EndedCall } from "../../core/decisions/operations.ts";
+import type { EndedCall, Operation } from "../../core/decisions/operations.ts";
 import { applyOperation } from "../../core/decisions/transitions.ts";
 import type { Limit } from "../../core/limits/limit.ts";
 import { toNanoUsd } from "../../core/money/money.ts";
 import { fromJson, toJson } from "../json.ts";
-import { CachedBook, NO_LIMITS } from "./cached-book.ts";
+import { CachedBook, NO_LIMITS, type Said } from "./cached-book.ts";
 import { isLocal, isSqlite, unavailableFrom } from "./errors.ts";
 import { writeError, type Answer, type Asked, type Work } from "./messages.ts";
 import { operationsFromText, resultsToText } from "./operation-text.ts";
@@ -196,13 +196,16 @@ export class Batches {
   }
 
   #apply(text: string): string {
-    const operations = operationsFromText(text);
-    const results = operations.map((operation) => {
+    const read = operationsFromText(text);
+    const operations = read.map(({ operation }) => operation);
+    const results = read.map(({ operation, said }) => {
       if (operation.kind === "reserve" && this.#configSeq === 0) {
         throw new RangeError("reserve: no limits are in force; configure first");
       }
+      this.#book.said = saidOf(operation, said);
       return applyOperation(this.#book, operation);
     });
+    this.#book.said = undefined;
     return resultsToText(results, operations);
   }
 
@@ -263,4 +266,10 @@ export class Batches {
     }
     for (const ended of expired) yield { status: "expired", ended };
   }
+}
+
+/** What an entry may hold as it came. */
+function saidOf(operation: Operation, text: string): Said | undefined {
+  if (operation.kind === "reserve") return { of: operation.call, text };
+  return operation.kind === "settle" ? { of: operation.result, text } : undefined;
 }

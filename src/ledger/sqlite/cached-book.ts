@@ -23,12 +23,19 @@ import { openCallOf, type Book } from "../../core/decisions/book.ts";
 import { toNanoUsd, ZERO_USD } from "../../core/money/money.ts";
 import { NO_TOKENS } from "../../core/usage/usage.ts";
 import { reportModelOf, reportTokensOf, reportedLabelsOf } from "../call-record.ts";
-import { bodyFromText, bodyToText } from "./body.ts";
 import { correctedFromText, countedFromText, countedToText, type PlacedAdjustment } from "./counted.ts";
-import { chargesFromText, chargesToText, hashOfEntry } from "./rows.ts";
+import { EntryWriter, readBody, readCharges } from "./entry-text.ts";
+import { hashOfEntry } from "./rows.ts";
 import { prepareReadCall, prepareWriteCall, type CallRow } from "./statements/calls.ts";
 import { prepareReadScope, prepareTakePastCounters, prepareWritePastCounter, prepareWriteScope } from "./statements/counters.ts";
-import { prepareInsertEntry, prepareReadEntry, prepareReadHead, prepareReadTail, type ChainHead } from "./statements/entries.ts";
+import {
+  prepareInsertEntry,
+  prepareReadEntry,
+  prepareReadHead,
+  prepareReadTail,
+  spelledOn,
+  type ChainHead,
+} from "./statements/entries.ts";
 import {
   prepareDeleteRests,
   prepareReadFolded,
@@ -51,6 +58,14 @@ const SCOPES_CACHED_MAX = 10_000;
 interface PlacedEntry {
   seq: number;
   entry: NewEntry;
+  /** What the caller said of it, as it came. */
+  said?: string;
+}
+
+/** What the caller of an operation said of its call, and the text it came as. */
+export interface Said {
+  of: object;
+  text: string;
 }
 
 /** The limits before any were put in force. */
@@ -59,12 +74,15 @@ export const NO_LIMITS: LimitSet = compileLimits({ version: "", limits: [], down
 /** A book over one connection. Used inside its transactions only; a reading connection's never writes. */
 export class CachedBook implements Book {
   limits: LimitSet = NO_LIMITS;
+  /** Of the operation that is carried out: its entry holds the same text. */
+  said: Said | undefined;
 
   readonly #db: Database;
   readonly #read;
   #write: ReturnType<typeof prepareWrites> | undefined;
   readonly #scopes = new Map<string, ScopeState>();
   readonly #open = new Map<string, PlacedOpenCall>();
+  readonly #entryWriter = new EntryWriter();
   #head: ChainHead | undefined;
   #lastCall: { callId: string; row: CallRow | undefined } | undefined;
 
@@ -142,7 +160,7 @@ export class CachedBook implements Book {
     const row = this.#callRow(callId);
     if (row === undefined || row.status === "denied") return undefined;
     const first = this.#read.entry(row.position);
-    const reserved = openCallOf({ ...first, charges: chargesFromText(first.charges) });
+    const reserved = openCallOf(first);
     const { spent, ...counted } = countedFromText(row.counted, reserved);
     const corrected = correctedFromText(row.counted);
     const cost = corrected === undefined ? row.costNanoUsd : (corrected.endedNanoUsd ?? undefined);
@@ -164,7 +182,13 @@ export class CachedBook implements Book {
 
   putOpenCall(open: OpenCall): void {
     const { callId } = open;
-    const placed = this.#placedOpen(callId) ?? { position: 0, reported: undefined, reservedNanoUsd: undefined, isStored: false };
+    const placed = this.#placedOpen(callId) ?? {
+      position: 0,
+      reported: undefined,
+      reservedNanoUsd: undefined,
+      charged: undefined,
+      isStored: false,
+    };
     this.#open.set(callId, { ...placed, open });
     this.#changedOpen.add(callId);
   }
@@ -177,7 +201,8 @@ export class CachedBook implements Book {
 
   append(entry: NewEntry): void {
     const head = (this.#head ??= this.#read.head());
-    const placed = { seq: head.seq + this.#appended.length + 1, entry };
+    const placed: PlacedEntry = { seq: head.seq + this.#appended.length + 1, entry };
+    if (this.said !== undefined && isSaidIn(entry, this.said.of)) placed.said = this.said.text;
     this.#appended.push(placed);
     this.#note(placed);
   }
@@ -192,6 +217,7 @@ export class CachedBook implements Book {
         const call = this.#open.get(entry.callId);
         if (call === undefined || entry.body.kind !== "reserved") return;
         call.position = seq;
+        call.charged = entry.charges;
         call.reported = reportedLabelsOf(entry.body.call);
         call.reservedNanoUsd = entry.body.decision.usdBound;
         return;
@@ -229,15 +255,21 @@ export class CachedBook implements Book {
     this.#changedRests.clear();
     if (this.#appended.length === 0) return;
     let { hash, seq } = (this.#head ??= this.#read.head());
-    for (const { seq: placed, entry } of this.#appended) {
+    for (const { seq: placed, entry, said } of this.#appended) {
       seq = placed;
       const { kind, callId, atMs, costNanoUsd } = entry;
-      const row = { seq, kind, callId, atMs, costNanoUsd, charges: chargesToText(entry.charges), body: bodyToText(entry.body) };
+      const text = this.#entryWriter.write({ seq, entry, said, reserved: this.#reservedAt(callId) }, this.limits);
+      const row = { seq, kind, callId, atMs, costNanoUsd, charges: text.charges, body: text.body };
       hash = hashOfEntry({ ...row, previousHash: hash });
       writes.entry({ ...row, hash });
     }
     this.#head = { seq, hash };
     this.#appended.length = 0;
+  }
+
+  #reservedAt(callId: string): { position: number; charges: readonly Charge[] } | undefined {
+    const placed = this.#open.get(callId);
+    return placed?.charged && { position: placed.position, charges: placed.charged };
   }
 
   /** Brings the file's projections up to the last entry. Everything must have been flushed. */
@@ -327,6 +359,8 @@ export class CachedBook implements Book {
     this.#scopes.clear();
     this.#open.clear();
     this.#head = undefined;
+    this.#entryWriter.forget();
+    spelledOn(this.#db).forget();
   }
 
   #forgetUnfolded(): void {
@@ -347,11 +381,12 @@ export class CachedBook implements Book {
     this.#folded = this.#read.folded();
     this.#head = this.#read.head();
     if (this.#head.seq > this.#folded) {
+      const spelled = spelledOn(this.#db);
       for (const row of this.#read.tail(this.#folded + 1)) {
         const { seq, kind, callId, atMs, costNanoUsd } = row;
         const cost = costNanoUsd === undefined ? undefined : toNanoUsd(costNanoUsd);
-        const charges = chargesFromText(row.charges);
-        this.#replay({ seq, entry: { kind, callId, atMs, costNanoUsd: cost, charges, body: bodyFromText(row.body) } });
+        const charges = readCharges(row.charges, spelled);
+        this.#replay({ seq, entry: { kind, callId, atMs, costNanoUsd: cost, charges, body: readBody(row, spelled) } });
       }
     }
     for (const { scopeKey, rest } of this.#read.rests()) {
@@ -478,6 +513,11 @@ function deniedRow(callId: string, { seq, entry }: PlacedEntry): CallRow | undef
     reservedNanoUsd: undefined,
     overrunNanoUsd: ZERO_USD,
   };
+}
+
+/** True if an entry holds what the caller said of a call or of its end. */
+function isSaidIn({ body }: NewEntry, said: object): boolean {
+  return body.kind === "reserved" ? body.call === said : body.kind === "settled" && body.result === said;
 }
 
 function isSameCounter(a: Charge, b: Charge): boolean {

@@ -4,10 +4,11 @@
  * Does not own how an entry is written (body.ts).
  * Invariant: what is read equals what was written; a result that repeats what was asked is written without that.
  */
-import type { CallFacts, Candidate, Fit } from "../../core/decisions/call.ts";
-import type { CallResult, Operation, OperationResult, ReserveOperation } from "../../core/decisions/operations.ts";
+import type { Candidate, Fit } from "../../core/decisions/call.ts";
+import type { Operation, OperationResult, ReserveOperation } from "../../core/decisions/operations.ts";
 import { toNanoUsd, type NanoUsd } from "../../core/money/money.ts";
 import { fromJson, toJson } from "../json.ts";
+import { callFromWritten, callToText, resultFromWritten, resultToText } from "./said-text.ts";
 
 /** How a line begins in which bigints are plain text; otherwise it is the ledger's own JSON. */
 const PLAIN = " ";
@@ -25,12 +26,21 @@ export function operationsToText(operations: readonly Operation[]): string {
   return text;
 }
 
+/** An operation and the text of what its caller said. */
+export interface ReadOperation {
+  operation: Operation;
+  said: string;
+}
+
 /** Reads what {@link operationsToText} wrote. */
-export function operationsFromText(text: string): Operation[] {
+export function operationsFromText(text: string): ReadOperation[] {
   if (text === "") return [];
   const lines = text.split("\n");
-  const operations: Operation[] = [];
-  for (let at = 0; at < lines.length; at += 2) operations.push(operationFrom([lines[at] ?? "", lines[at + 1] ?? ""]));
+  const operations: ReadOperation[] = [];
+  for (let at = 0; at < lines.length; at += 2) {
+    const said = lines[at + 1] ?? "";
+    operations.push({ operation: operationFrom([lines[at] ?? "", said]), said });
+  }
   return operations;
 }
 
@@ -38,11 +48,11 @@ function linesOf(operation: Operation): Lines {
   switch (operation.kind) {
     case "reserve": {
       const { call, candidates, ...rest } = operation;
-      return [PLAIN + JSON.stringify({ ...rest, candidates: candidates.map(plainCandidate) }), JSON.stringify(call)];
+      return [PLAIN + JSON.stringify({ ...rest, candidates: candidates.map(plainCandidate) }), callToText(call)];
     }
     case "settle": {
       const { result, ...rest } = operation;
-      return [PLAIN + JSON.stringify(rest), callResultToText(result)];
+      return [PLAIN + JSON.stringify(rest), resultToText(result)];
     }
     default:
       return [toJson(operation), ""];
@@ -52,20 +62,10 @@ function linesOf(operation: Operation): Lines {
 function operationFrom([rest, said]: Lines): Operation {
   if (!rest.startsWith(PLAIN)) return fromJson(rest) as Operation;
   const operation = JSON.parse(rest) as WrittenReserve | { kind: "settle"; atMs: number; callId: string };
-  if (operation.kind === "settle") return { ...operation, result: callResultFromText(said) };
+  if (operation.kind === "settle") return { ...operation, result: resultFromWritten(JSON.parse(said) as unknown[]) };
   const { candidates } = operation;
   for (const candidate of candidates) readCandidate(candidate);
-  return { ...operation, candidates: candidates as unknown as Candidate[], call: JSON.parse(said) as CallFacts };
-}
-
-/** A call's result, as its entry holds it too. */
-function callResultToText(result: CallResult): string {
-  return JSON.stringify({ ...result, costNanoUsd: textOf(result.costNanoUsd) });
-}
-
-function callResultFromText(text: string): CallResult {
-  const result = JSON.parse(text) as Omit<CallResult, "costNanoUsd"> & { costNanoUsd?: string };
-  return { ...result, costNanoUsd: amountOf(result.costNanoUsd) };
+  return { ...operation, candidates: candidates as unknown as Candidate[], call: callFromWritten(JSON.parse(said) as unknown[]) };
 }
 
 type Written<T, Amounts extends keyof T> = { [Name in keyof T]: Name extends Amounts ? string | undefined : T[Name] };

@@ -6,6 +6,7 @@
  */
 import type { Database } from "better-sqlite3";
 import type { StoredEntry } from "./verify.ts";
+import type { VerifiedCharge } from "./verify-charges.ts";
 
 interface Held {
   spent: bigint;
@@ -51,20 +52,20 @@ export class CallsCheck {
   }
 
   /** Reads the next entry. */
-  read(row: StoredEntry): void {
+  read(row: StoredEntry, charges: readonly VerifiedCharge[]): void {
     switch (row.kind) {
       case "reserved":
       case "denied":
-        return this.#begin(row);
+        return this.#begin(row, charges);
       case "renewed":
       case "filled":
-        return this.#charge(row);
+        return this.#charge(row, charges);
       case "settled":
       case "voided":
       case "expired":
-        return this.#end(row);
+        return this.#end(row, charges);
       case "adjusted":
-        return this.#adjust(row);
+        return this.#adjust(row, charges);
       case "alert":
         return;
       default:
@@ -72,36 +73,35 @@ export class CallsCheck {
     }
   }
 
-  #begin(row: StoredEntry): void {
+  #begin(row: StoredEntry, charges: readonly VerifiedCharge[]): void {
     this.callCount += 1;
     if (this.#lives.has(row.call_id)) this.#differs(`entry ${row.seq}: call "${row.call_id}" begins a second time`);
     const life: Life = { position: row.seq, charges: new Map(), ending: undefined };
     if (row.kind === "denied") return this.#compareRow(row.call_id, life, { status: "denied", seq: row.seq, costNanoUsd: null });
     this.#lives.set(row.call_id, life);
-    this.#charge(row);
+    this.#charge(row, charges);
   }
 
-  #charge(row: StoredEntry): void {
+  #charge(row: StoredEntry, charges: readonly VerifiedCharge[]): void {
     // What a new limit was filled with for calls that are over is charged in nobody's name.
     if (row.kind === "filled" && row.call_id === "") return;
     const life = this.#lives.get(row.call_id);
     if (life === undefined || isOver(life)) {
       return this.#differs(`entry ${row.seq}: call "${row.call_id}" is ${row.kind}, but is not open`);
     }
-    for (const [scopeKey, what, windowKey, spent, reserved] of chargesOf(row)) {
-      const name = JSON.stringify([scopeKey, what, windowKey]);
+    for (const { name, spent, reserved } of charges) {
       const before = life.charges.get(name) ?? { spent: 0n, reserved: 0n };
-      life.charges.set(name, { spent: before.spent + BigInt(spent), reserved: before.reserved + BigInt(reserved) });
+      life.charges.set(name, { spent: before.spent + spent, reserved: before.reserved + reserved });
     }
   }
 
-  #end(row: StoredEntry): void {
+  #end(row: StoredEntry, charges: readonly VerifiedCharge[]): void {
     const life = this.#lives.get(row.call_id);
     const isLate = life?.ending?.status === "expired" && row.kind === "settled";
     if (life === undefined || (life.ending !== undefined && !isLate)) {
       return this.#differs(`entry ${row.seq}: call "${row.call_id}" is ${row.kind}, but is not open`);
     }
-    this.#charge(row);
+    this.#charge(row, charges);
     life.ending = { status: row.kind, seq: row.seq, costNanoUsd: row.cost_nano_usd };
     if (row.kind === "expired") return;
     this.#close(row.call_id, life);
@@ -116,7 +116,7 @@ export class CallsCheck {
   }
 
   /** A correction: its charges are in money, each of them its whole amount, and its cost is the cost before it and that amount. */
-  #adjust(row: StoredEntry): void {
+  #adjust(row: StoredEntry, charges: readonly VerifiedCharge[]): void {
     const life = this.#lives.get(row.call_id);
     const ending = life?.ending;
     if (life === undefined || (ending?.status !== "settled" && ending?.status !== "expired")) {
@@ -130,14 +130,14 @@ export class CallsCheck {
       this.#differs(`entry ${row.seq}: call "${row.call_id}" is corrected a second time by "${correction.id}"`);
     }
     this.#corrections.add(name);
-    for (const [scopeKey, what, , spent, reserved] of chargesOf(row)) {
-      if (/^usd\b/.test(what) && BigInt(spent) === correction.delta && BigInt(reserved) === 0n) continue;
+    for (const { scopeKey, what, spent, reserved } of charges) {
+      if (/^usd\b/.test(what) && spent === correction.delta && reserved === 0n) continue;
       this.#differs(
         `entry ${row.seq}: call "${row.call_id}" is corrected by ${correction.delta}, but is charged spent ${spent}, reserved ${reserved} in "${scopeKey} ${what}"`,
       );
     }
     // A late settlement replaces what an expired call is charged, its corrections included.
-    if (ending.status === "expired") this.#charge(row);
+    if (ending.status === "expired") this.#charge(row, charges);
     const cost = (ending.costNanoUsd ?? 0n) + correction.delta;
     if ((row.cost_nano_usd ?? 0n) !== cost) {
       this.#differs(
@@ -235,17 +235,6 @@ function correctionOf(row: StoredEntry): { id: string; delta: bigint } | undefin
 }
 
 type WrittenCharge = [scopeKey: string, what: string, windowKey: string, spent: string, reserved: string];
-
-/** Text that is no list of charges was changed: the chain says so already. */
-function chargesOf(row: StoredEntry): WrittenCharge[] {
-  try {
-    const charges = JSON.parse(row.charges) as WrittenCharge[];
-    return Array.isArray(charges) && charges.every((charge) => isAmount(charge[3]) && isAmount(charge[4])) ? charges : [];
-  } catch {
-    // Reported by the chain, which this text is part of.
-    return [];
-  }
-}
 
 function isAmount(text: unknown): boolean {
   return typeof text === "string" && /^-?\d+$/.test(text);

@@ -11,8 +11,9 @@ import { crc32 } from "node:zlib";
 import { LedgerUnavailableError } from "../ledger.ts";
 import { APPLICATION_ID, CHECK_SUM_FUNCTION, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
 import { CallsCheck } from "./verify-calls.ts";
+import { Charges } from "./verify-charges.ts";
 import { findWalDamage, sentenceOfDamage } from "./wal.ts";
-import { findWrongCounters, sumCharges, type WrongCounter } from "./statements/verify-counters.ts";
+import { findWrongCounters, type WrongCounter } from "./statements/verify-counters.ts";
 
 /** What was found. */
 export interface VerifyReport {
@@ -56,6 +57,7 @@ class Verification {
   #entryCount = 0;
   #callCount = 0;
   #counterCount = 0;
+  #sums: Charges["sums"] = new Map();
   /** Up to this entry the projections hold what the entries say; those behind it are a process's memory until they are folded. */
   #folded = 0n;
 
@@ -172,6 +174,8 @@ class Verification {
     const total = Number(db.prepare<[], { count: bigint }>("select count(*) as count from entries").get()?.count ?? 0);
     this.#folded = db.prepare<[], { seq: bigint }>("select seq from folded where id = 1").get()?.seq ?? 0n;
     if (this.#folded > total) this.#differs(`its projections hold ${this.#folded} entries, of which there are ${total}`);
+    const charges = new Charges(db);
+    this.#sums = charges.sums;
     let hash: Uint8Array = new Uint8Array(32);
     let expectedSeq = 1;
     for (const row of entriesOf(db)) {
@@ -183,18 +187,20 @@ class Verification {
       if (!recomputed.equals(row.hash)) {
         this.#differs(`entry ${seq}: its stored hash is ${row.hash.toString("hex")}, recomputed ${recomputed.toString("hex")}`);
       }
-      calls.read(row);
+      const charged = charges.read(row);
+      if (charged === undefined) this.#differs(`entry ${seq}: what it charges cannot be read`);
+      if (row.seq <= this.#folded) charges.add(charged ?? []);
+      calls.read(row, charged ?? []);
       hash = row.hash;
       expectedSeq = seq + 1;
-      if (this.#entryCount % STEP_ENTRIES === 0) this.#onProgress((this.#entryCount / Math.max(1, total)) * 0.6);
+      if (this.#entryCount % STEP_ENTRIES === 0) this.#onProgress((this.#entryCount / Math.max(1, total)) * 0.9);
     }
     calls.compareStored();
     this.#callCount = calls.callCount;
   }
 
   #checkCounters(db: Database.Database): void {
-    sumCharges(db, this.#folded, (share) => this.#onProgress(0.6 + share * 0.3));
-    const { wrong, count } = findWrongCounters(db);
+    const { wrong, count } = findWrongCounters(db, this.#sums);
     this.#counterCount = count;
     for (const counter of wrong) this.#differs(sentenceOf(counter));
   }

@@ -4,6 +4,7 @@
  */
 import { FIRST } from "./0001-first.ts";
 import { FOLDING } from "./0002-folding.ts";
+import { REFERENCES } from "./0003-references.ts";
 
 /** Marks a SQLite file as a ledger of this project: "Purs" in ASCII. */
 export const APPLICATION_ID = 0x50757273;
@@ -15,6 +16,7 @@ export const CHECK_SUM_FUNCTION = "purser_check_sum";
 export const MIGRATIONS: readonly { name: string; sql: string }[] = [
   { name: "0001-first", sql: FIRST },
   { name: "0002-folding", sql: FOLDING },
+  { name: "0003-references", sql: REFERENCES },
 ];
 
 /** The schema version this program writes. */

@@ -1,9 +1,12 @@
 /** The statements over `entries`. There is none that changes or removes one. */
 import type { Database } from "better-sqlite3";
 import type { EntryBody, NewEntry } from "../../../core/decisions/operations.ts";
+import type { Charge } from "../../../core/decisions/counters.ts";
 import { toNanoUsd } from "../../../core/money/money.ts";
 import { bodyFromText } from "../body.ts";
+import { readBody, readCharges } from "../entry-text.ts";
 import { FIRST_HASH } from "../rows.ts";
+import { Spelled } from "../spelled.ts";
 
 /** An entry as its columns hold it. */
 export interface EntryRow {
@@ -45,8 +48,19 @@ export function prepareReadHead(db: Database): () => ChainHead {
 export interface KeptEntry {
   atMs: number;
   costNanoUsd: ReturnType<typeof toNanoUsd> | undefined;
-  charges: string;
+  charges: readonly Charge[];
   body: EntryBody;
+}
+
+const spelledByConnection = new WeakMap<Database, Spelled>();
+
+/** What the entries of a ledger spell out, as one connection reads it. */
+export function spelledOn(db: Database): Spelled {
+  let spelled = spelledByConnection.get(db);
+  if (spelled !== undefined) return spelled;
+  const statement = db.prepare<[number], { charges: string; body: string }>("select charges, body from entries where seq = ?");
+  spelledByConnection.set(db, (spelled = new Spelled((seq) => statement.get(seq))));
+  return spelled;
 }
 
 /** @throws RangeError if there is no such entry: calls only name entries that were written with them. */
@@ -54,14 +68,16 @@ export function prepareReadEntry(db: Database): (seq: number) => KeptEntry {
   const statement = db.prepare<[number], { at_ms: bigint; cost_nano_usd: bigint | null; charges: string; body: string }>(`
     select at_ms, cost_nano_usd, charges, body from entries where seq = ?
   `);
+  const spelled = spelledOn(db);
   return (seq) => {
     const row = statement.get(seq);
     if (row === undefined) throw new RangeError(`entry ${seq} is missing; run \`purser verify\``);
+    const atMs = Number(row.at_ms);
     return {
-      atMs: Number(row.at_ms),
+      atMs,
       costNanoUsd: row.cost_nano_usd === null ? undefined : toNanoUsd(row.cost_nano_usd),
-      charges: row.charges,
-      body: bodyFromText(row.body),
+      charges: readCharges(row.charges, spelled),
+      body: readBody({ atMs, charges: row.charges, body: row.body }, spelled),
     };
   };
 }

@@ -23,6 +23,8 @@ export interface PlacedOpenCall {
   position: number;
   reported: ReturnType<typeof reportedLabelsOf> | undefined;
   reservedNanoUsd: NanoUsd | undefined;
+  /** What its first entry charged, if that is at hand. */
+  charged: OpenCall["charges"] | undefined;
   /** True if the file has a row of it. */
   isStored: boolean;
   open: OpenCall;
@@ -51,7 +53,7 @@ function prepareFromRow(db: Database): (row: OpenCallRow) => PlacedOpenCall {
   const readEntry = prepareReadEntry(db);
   return (row) => {
     assertCheck("open_calls", row.call_id, columnsOf(row), row.check_sum);
-    const { body, atMs } = readEntry(Number(row.position));
+    const { body, atMs, charges } = readEntry(Number(row.position));
     if (body.kind !== "reserved") throw new TypeError(`open call ${row.call_id}: entry ${row.position} is ${body.kind}`);
     const open = {
       ...openCallOf({ body, atMs, charges: chargesFromText(row.charges) }),
@@ -63,6 +65,7 @@ function prepareFromRow(db: Database): (row: OpenCallRow) => PlacedOpenCall {
       position: Number(row.position),
       reported: reportedLabelsOf(body.call),
       reservedNanoUsd: body.decision.usdBound,
+      charged: charges,
       isStored: true,
       open,
     };

@@ -1,0 +1,410 @@
+/**
+ * Owns how the two entries that every call writes, its reservation and its settlement, become text, short: what an earlier entry
+ * spelled out is referred to (spelled.ts), what follows from the rest of the entry is left out, and what the caller said of the call is
+ * stored as it came (said-text.ts). All other entries are JSON with field names (body.ts).
+ * Invariant: an entry reads back equal to what was appended; one that does not fit the short form is written the long way.
+ */
+import type { LimitView } from "../../core/decisions/admit.ts";
+import { counterIdOf, untilOf, type Charge, type LimitSet } from "../../core/decisions/counters.ts";
+import type { EntryBody, NewEntry, StoredDecision } from "../../core/decisions/operations.ts";
+import { scopeOfKey } from "../../core/decisions/scope-of-key.ts";
+import { toNanoUsd } from "../../core/money/money.ts";
+import { fromJson, toJson } from "../json.ts";
+import { bodyFromText, bodyToText } from "./body.ts";
+import { chargesFromText, chargesToText } from "./rows.ts";
+import { callFromWritten, callToText, resultFromWritten, resultToText } from "./said-text.ts";
+import {
+  limitsFromWritten,
+  referenceTo,
+  writtenLimits,
+  type CounterName,
+  type Spelled,
+  type SpelledLimits,
+  type WrittenCounter,
+  type WrittenLimits,
+} from "./spelled.ts";
+
+/** An entry with its number, and what is at hand of the call it belongs to. */
+export interface EntryToWrite {
+  seq: number;
+  entry: NewEntry;
+  /** The call or its result as it came, if it did. */
+  said: string | undefined;
+  /** Where the call was reserved, and what was charged there. */
+  reserved: { position: number; charges: readonly Charge[] } | undefined;
+}
+
+/** The two columns that say what an entry says. */
+export interface EntryText {
+  charges: string;
+  body: string;
+}
+
+type ReservedBody = Extract<EntryBody, { kind: "reserved" }>;
+type SettledBody = Extract<EntryBody, { kind: "settled" }>;
+
+/** A counter that was spelled out. */
+interface KnownCounter {
+  windowKey: string;
+  counterId: string;
+  reference: number | undefined;
+  untilMs: number;
+  scope: LimitView["scope"];
+}
+
+/** Scope values whose counters are remembered: those of more are spelled out again. */
+const SCOPES_KNOWN_MAX = 10_000;
+
+/** Writes the entries of one ledger, one after the other. */
+export class EntryWriter {
+  /** By scope value, then by what is counted: the last window of it. */
+  readonly #counters = new Map<string, Map<string, KnownCounter>>();
+  #limits: { set: LimitSet; spelled: SpelledLimits; seq: number } | undefined;
+
+  /** Call when what was written may not have come to stay. */
+  forget(): void {
+    this.#counters.clear();
+    this.#limits = undefined;
+  }
+
+  write(written: EntryToWrite, set: LimitSet): EntryText {
+    const { body } = written.entry;
+    if (body.kind === "settled") return this.#settled(written, body);
+    if (body.kind === "reserved") return this.#reserved(written, body, set);
+    const { charges } = written.entry;
+    const short = charges.length === 0 ? undefined : sameCountersToText(written.reserved, charges);
+    return { charges: short ?? chargesToText(charges), body: bodyToText(body) };
+  }
+
+  #settled(
+    { seq, entry: { charges }, said, reserved }: EntryToWrite,
+    { result, isLate, overrunNanoUsd }: SettledBody,
+  ): EntryText {
+    const overrun = overrunNanoUsd === 0n ? "0" : `"${overrunNanoUsd}"`;
+    return {
+      charges: sameCountersToText(reserved, charges) ?? this.#chargesToText(seq, charges, []),
+      body: `["settled",${isLate ? 1 : 0},${overrun},${said ?? resultToText(result)}]`,
+    };
+  }
+
+  #reserved({ seq, entry, said }: EntryToWrite, body: ReservedBody, set: LimitSet): EntryText {
+    const { decision, call, ownerId } = body;
+    if (decision.limitsVersion !== set.version) return { charges: chargesToText(entry.charges), body: bodyToText(body) };
+    const known: KnownCounter[] = [];
+    const charges = this.#chargesToText(seq, entry.charges, known);
+    const limits = this.#limits?.set === set ? this.#limits : { set, seq, spelled: spelledOf(set) };
+    const { views, nowMs } = decision.admit;
+    let place = 0;
+    let at = 0;
+    let viewTexts = "";
+    for (const view of views) {
+      // Views come in the order of the limits, and charges in the order of views.
+      at = indexFrom(limits.spelled.limits, at, (limit) => isOfLimit(view, limit));
+      place = indexFrom(known, place, ({ counterId }) => counterId === view.counterId);
+      const [counter, charge] = [known[place], entry.charges[place]];
+      if (at === -1 || counter === undefined || charge === undefined) return { charges, body: bodyToText(body) };
+      viewTexts += `${viewTexts === "" ? "" : ","}[${at},${place},"${view.spent}","${view.reserved}"${restOfView(view, { counter, charge, nowMs })}]`;
+    }
+    const limitsText = limits === this.#limits ? `${limits.seq}` : JSON.stringify(writtenLimits(limits.spelled));
+    this.#limits = limits;
+    const parts = [
+      JSON.stringify(ownerId),
+      limitsText,
+      decisionToText(decision, entry),
+      `[${viewTexts}]`,
+      said ?? callToText(call),
+    ];
+    return { charges, body: `["reserved",${parts.join(",")}]` };
+  }
+
+  /** @param known where the counters are added, in the order of the charges. */
+  #chargesToText(seq: number, charges: readonly Charge[], known: KnownCounter[]): string {
+    const amounts = new Amounts();
+    let of = "";
+    charges.forEach((charge, place) => {
+      of += `${place === 0 ? "" : ","}${this.#counterToText(seq, charge, known)}`;
+      amounts.add(charge);
+    });
+    return `{"of":[${of}],${amounts.text()}}`;
+  }
+
+  #counterToText(seq: number, charge: CounterName, known: KnownCounter[]): string {
+    const { scopeKey, what, windowKey } = charge;
+    let series = this.#counters.get(scopeKey);
+    if (series === undefined) {
+      if (this.#counters.size >= SCOPES_KNOWN_MAX) this.#counters.clear();
+      this.#counters.set(scopeKey, (series = new Map()));
+    }
+    const last = series.get(what);
+    if (last?.windowKey === windowKey && last.reference !== undefined) {
+      known.push(last);
+      return `${last.reference}`;
+    }
+    const counter = {
+      windowKey,
+      counterId: last?.counterId ?? counterIdOf(scopeKey, what),
+      reference: referenceTo(seq, known.length),
+      untilMs: untilOf(what, windowKey),
+      scope: last?.scope ?? scopeOfKey(scopeKey),
+    };
+    series.set(what, counter);
+    known.push(counter);
+    return JSON.stringify([scopeKey, what, windowKey]);
+  }
+}
+
+/** The first element from an index on, or from the beginning; -1: none. */
+function indexFrom<T>(list: readonly T[], from: number, isIt: (element: T) => boolean): number {
+  for (let index = Math.max(0, from); index < list.length; index += 1) if (isIt(list[index] as T)) return index;
+  return list.findIndex(isIt);
+}
+
+function isOfLimit(
+  view: LimitView,
+  { limit, measure, amount, ceiling, fit, pauseUpToMs }: SpelledLimits["limits"][number],
+): boolean {
+  return (
+    view.limit === limit &&
+    view.amount === amount &&
+    view.ceiling === ceiling &&
+    view.measure === measure &&
+    view.fit === fit &&
+    view.pauseUpToMs === pauseUpToMs
+  );
+}
+
+function spelledOf({ version, limits }: LimitSet): SpelledLimits {
+  return {
+    version,
+    limits: limits.map(({ limit, ceiling, pauseUpToMs }) => ({
+      limit: limit.name,
+      measure: limit.measure,
+      amount: limit.amount,
+      ceiling,
+      ...(limit.fit === undefined ? {} : { fit: limit.fit }),
+      ...(pauseUpToMs === undefined ? {} : { pauseUpToMs }),
+    })),
+  };
+}
+
+/** Pairs of amounts, each once: most counters of a call are charged the same. */
+class Amounts {
+  readonly #pairs: Pick<Charge, "spent" | "reserved">[] = [];
+  #at = "";
+
+  add(amounts: Pick<Charge, "spent" | "reserved">): void {
+    const { spent, reserved } = amounts;
+    let index = this.#pairs.findIndex((pair) => pair.spent === spent && pair.reserved === reserved);
+    if (index === -1) index = this.#pairs.push(amounts) - 1;
+    this.#at += `${this.#at === "" ? "" : ","}${index}`;
+  }
+
+  text(): string {
+    return `"at":[${this.#at}],"amounts":[${this.#pairs.map(({ spent, reserved }) => `"${spent}","${reserved}"`).join(",")}]`;
+  }
+}
+
+const NOTHING = { spent: 0n, reserved: 0n };
+
+/** Charges of the counters that a reservation charged, where they stand in its order; what changes nothing is left out there. */
+function sameCountersToText(reserved: EntryToWrite["reserved"], charges: readonly Charge[]): string | undefined {
+  if (reserved === undefined) return undefined;
+  const amounts = new Amounts();
+  let next = 0;
+  for (const counter of reserved.charges) {
+    const charge = charges[next];
+    const isIt = charge !== undefined && isSameCounter(charge, counter);
+    if (isIt) next += 1;
+    amounts.add(isIt ? charge : NOTHING);
+  }
+  return next === charges.length ? `{"of":${reserved.position},${amounts.text()}}` : undefined;
+}
+
+function isSameCounter(a: CounterName, b: CounterName): boolean {
+  return a.scopeKey === b.scopeKey && a.what === b.what && a.windowKey === b.windowKey;
+}
+
+/** What most views do not say, behind what all do; a 0 stands for what follows from the rest. */
+function restOfView(view: LimitView, from: { counter: KnownCounter; charge: Charge; nowMs: number }): string {
+  const { bound, clearsAtMs, windowEndMs, graceCeiling, scope } = view;
+  const isUsual = bound === from.charge.spent + from.charge.reserved && clearsAtMs === from.nowMs && graceCeiling === undefined;
+  const isAsNamed = windowEndMs === from.counter.untilMs && isSameScope(scope, from.counter.scope);
+  if (isUsual && isAsNamed) return "";
+  const rest: RestOfView = [
+    bound === undefined ? null : `${bound}`,
+    finite(clearsAtMs),
+    finite(windowEndMs),
+    graceCeiling === undefined ? null : `${graceCeiling}`,
+    isSameScope(scope, from.counter.scope) ? 0 : scope,
+  ];
+  return `,${JSON.stringify(rest).slice(1, -1)}`;
+}
+
+type RestOfView = [
+  bound: string | null,
+  clearsAtMs: number | null,
+  windowEndMs: number | null,
+  graceCeiling: string | null,
+  scope: LimitView["scope"] | 0,
+];
+type WrittenView = [limit: number, place: number, spent: string, reserved: string, ...rest: [] | RestOfView];
+
+function isSameScope(a: LimitView["scope"], b: LimitView["scope"]): boolean {
+  let names = 0;
+  for (const name in a) {
+    if (a[name] !== b[name]) return false;
+    names += 1;
+  }
+  return names === Object.keys(b).length;
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
+type WrittenDecision = [
+  model: string,
+  canonicalModel: string,
+  maxTokens: number | null,
+  usdBound: string | null,
+  inputTokensBound: number,
+  outputTokensBound: number,
+  priceIds: readonly string[],
+  /** What few decisions say, as the ledger's JSON. */
+  others?: string,
+];
+
+function decisionToText(decision: StoredDecision, { atMs, body }: NewEntry): string {
+  const { limitsVersion: _limits, admit, marks, skippedReason, requestedModel, model, canonicalModel, ...rest } = decision;
+  const { maxTokens, usdBound, inputTokensBound, outputTokensBound, priceIds, ...others } = rest;
+  const { views: _views, paces, heldBack, isPriceKnown, unboundedParts, nowMs, ...otherInput } = admit;
+  const isUsual =
+    marks.length === 0 &&
+    skippedReason === undefined &&
+    body.kind === "reserved" &&
+    requestedModel === body.call.requestedModel &&
+    paces.length === 0 &&
+    heldBack.length === 0 &&
+    isPriceKnown &&
+    unboundedParts.length === 0 &&
+    nowMs === atMs &&
+    isEmpty(others) &&
+    isEmpty(otherInput);
+  const written: WrittenDecision = [
+    model,
+    canonicalModel,
+    maxTokens ?? null,
+    usdBound === undefined ? null : `${usdBound}`,
+    inputTokensBound,
+    outputTokensBound,
+    priceIds,
+  ];
+  if (!isUsual) {
+    const input = { paces, heldBack, isPriceKnown, unboundedParts, nowMs, ...otherInput };
+    written.push(toJson({ ...others, marks, skippedReason, requestedModel, admit: input }));
+  }
+  return JSON.stringify(written);
+}
+
+function isEmpty(object: object): boolean {
+  for (const _name in object) return false;
+  return true;
+}
+
+/** An entry's columns, as far as they say what it says. */
+export interface StoredText extends EntryText {
+  atMs: number;
+}
+
+/** Reads the charges of an entry. */
+export function readCharges(text: string, spelled: Spelled): Charge[] {
+  if (text.startsWith("[")) return chargesFromText(text);
+  const { of, at, amounts } = JSON.parse(text) as { of: WrittenCounter[] | number; at: number[]; amounts: string[] };
+  const charges = spelled.counters(of).map((name, place): Charge => {
+    const index = 2 * (at[place] ?? 0);
+    return { ...name, spent: BigInt(amounts[index] ?? 0), reserved: BigInt(amounts[index + 1] ?? 0) };
+  });
+  return typeof of === "number" ? charges.filter(({ spent, reserved }) => spent !== 0n || reserved !== 0n) : charges;
+}
+
+/** Reads the body of an entry. */
+export function readBody({ atMs, charges, body }: StoredText, spelled: Spelled): EntryBody {
+  if (!body.startsWith("[")) return bodyFromText(body);
+  const written = JSON.parse(body) as WrittenSettled | WrittenReserved;
+  if (written[0] === "settled") {
+    const [kind, isLate, overrun, result] = written;
+    return { kind, result: resultFromWritten(result), isLate: isLate === 1, overrunNanoUsd: toNanoUsd(BigInt(overrun)) };
+  }
+  const [kind, ownerId, limits, decision, views, said] = written;
+  const call = callFromWritten(said);
+  const { version, limits: stated } = typeof limits === "number" ? spelled.limits(limits) : limitsFromWritten(limits);
+  const [model, canonicalModel, maxTokens, usdBound, inputTokensBound, outputTokensBound, priceIds, others] = decision;
+  const { admit, ...rest } = (others === undefined ? {} : fromJson(others)) as Partial<StoredDecision>;
+  const nowMs = admit?.nowMs ?? atMs;
+  const from = { limits: stated, charges: readCharges(charges, spelled), nowMs };
+  return {
+    kind,
+    ownerId,
+    call,
+    decision: {
+      limitsVersion: version,
+      admit: {
+        paces: [],
+        heldBack: [],
+        isPriceKnown: true,
+        unboundedParts: [],
+        nowMs,
+        ...admit,
+        views: views.map((view) => readView(view, from)),
+      },
+      marks: [],
+      skippedReason: undefined,
+      requestedModel: call.requestedModel,
+      model,
+      canonicalModel,
+      maxTokens: maxTokens ?? undefined,
+      usdBound: usdBound === null ? undefined : toNanoUsd(BigInt(usdBound)),
+      inputTokensBound,
+      outputTokensBound,
+      priceIds,
+      ...rest,
+    },
+  };
+}
+
+type WrittenSettled = [kind: "settled", isLate: 0 | 1, overrun: string | 0, result: unknown[]];
+type WrittenReserved = [
+  kind: "reserved",
+  ownerId: string,
+  limits: WrittenLimits | number,
+  decision: WrittenDecision,
+  views: WrittenView[],
+  call: unknown[],
+];
+
+function readView(
+  [at, place, spent, reserved, ...rest]: WrittenView,
+  { limits, charges, nowMs }: { limits: SpelledLimits["limits"]; charges: readonly Charge[]; nowMs: number },
+): LimitView {
+  const [limit, charge] = [limits[at], charges[place]];
+  if (limit === undefined || charge === undefined)
+    throw new TypeError(`a view names limit ${at} and counter ${place}, which there are not`);
+  const { scopeKey, what, windowKey } = charge;
+  const [bound, clearsAtMs, windowEndMs, graceCeiling, scope] = rest;
+  const isWritten = rest.length > 0;
+  return {
+    ...limit,
+    scope: scope === undefined || scope === 0 ? scopeOfKey(scopeKey) : scope,
+    counterId: counterIdOf(scopeKey, what),
+    graceCeiling: amountOf(graceCeiling),
+    spent: BigInt(spent),
+    reserved: BigInt(reserved),
+    bound: isWritten ? amountOf(bound) : charge.spent + charge.reserved,
+    windowEndMs: isWritten ? (windowEndMs ?? Infinity) : untilOf(what, windowKey),
+    clearsAtMs: isWritten ? (clearsAtMs ?? Infinity) : nowMs,
+  };
+}
+
+function amountOf(text: string | null | undefined): bigint | undefined {
+  return text === null || text === undefined ? undefined : BigInt(text);
+}
