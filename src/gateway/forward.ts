@@ -148,9 +148,8 @@ async function readAnswer(input: ForwardInput, answer: UpstreamAnswer, feed: Met
   let held: Uint8Array[] | undefined = isEventStream(answer) || declaredLength(answer) > HELD_BYTES_MAX ? undefined : [];
   let heldBytes = 0;
   const pass = passTo(input, answer, caller);
-  if (held === undefined) pass.begin();
   try {
-    await answer.body.read((chunk) => {
+    const reading = answer.body.read((chunk) => {
       feed.push(chunk);
       if (held === undefined) return pass.write(chunk);
       held.push(chunk);
@@ -160,6 +159,9 @@ async function readAnswer(input: ForwardInput, answer: UpstreamAnswer, feed: Met
       held = undefined;
       return pass.write(Buffer.concat(pieces, heldBytes));
     });
+    // What came with the head was written with it; where nothing did, the caller learns now that the answer has begun.
+    if (held === undefined) pass.begin();
+    await reading;
   } catch {
     // The upstream broke off, or was cancelled because the caller left: `caller` tells which.
     return { isWhole: false, held: undefined };
@@ -173,15 +175,15 @@ function passTo(
   caller: Caller,
 ): { begin(): void; write(chunk: Uint8Array): Promise<void> | undefined } {
   const { response } = input;
-  const begin = (): void => {
-    if (caller.isGone() || response.headersSent) return;
-    writeHead(input, answer, []);
-    response.flushHeaders();
-  };
+  const isDue = (): boolean => !caller.isGone() && !response.headersSent;
   return {
-    begin,
+    begin() {
+      if (!isDue()) return;
+      writeHead(input, answer, []);
+      response.flushHeaders();
+    },
     write(chunk) {
-      begin();
+      if (isDue()) writeHead(input, answer, []);
       return caller.isGone() || response.write(chunk) ? undefined : drained(response);
     },
   };

@@ -22,7 +22,14 @@ function readAll(chunks: readonly Uint8Array[], options: Partial<ConstructorPara
   const onEvent = ({ name, data }: SseEvent): void => {
     events.push({ name, data: data === undefined ? undefined : decoder.decode(data) });
   };
-  const reader = new SseReader({ skipLines: [], wants: () => true, dataBytesMax: 1_000_000, onEvent, ...options });
+  const reader = new SseReader({
+    skipEvents: [],
+    skipLines: [],
+    wants: () => true,
+    dataBytesMax: 1_000_000,
+    onEvent,
+    ...options,
+  });
   for (const chunk of chunks) reader.push(chunk);
   return events;
 }
@@ -103,7 +110,13 @@ describe("reading events", () => {
 
   test("hands over what the stream's end cut, saying so", () => {
     const events: SseEvent[] = [];
-    const reader = new SseReader({ skipLines: [], wants: () => true, dataBytesMax: 100, onEvent: (event) => events.push(event) });
+    const reader = new SseReader({
+      skipEvents: [],
+      skipLines: [],
+      wants: () => true,
+      dataBytesMax: 100,
+      onEvent: (event) => events.push(event),
+    });
     reader.push(encoder.encode("data: 1\n\ndata: half"));
     expect(events.map((event) => event.isWhole)).toEqual([true]);
     reader.end();
@@ -135,6 +148,34 @@ describe("dropping what nobody wants", () => {
     }
   });
 
+  test("drops whole events by their beginning exactly where they would be refused, whatever stands around them", () => {
+    const skipEvents = [encoder.encode('event: s\ndata: {"type":"skip"')];
+    const wants = (_: string | undefined, head: string): boolean => !head.startsWith('{"type":"skip"');
+    const part = fc.constantFrom(
+      'event: s\ndata: {"type":"skip"',
+      '{"type":"skip"',
+      "event: s",
+      "data: ",
+      "id: 1",
+      "x",
+      ": c",
+      "\n",
+      "\n\n",
+      "\r",
+      "\r\n",
+    );
+    const text = fc.array(part, { maxLength: 30 }).map((parts) => encoder.encode(parts.join("")));
+    fc.assert(
+      fc.property(text, fc.array(fc.nat({ max: 600 }), { maxLength: 5 }), (bytes, places) => {
+        const isSeen = ({ data }: Read): boolean => data?.startsWith('{"type":"skip"') !== true;
+        expect(readAll(cut(bytes, places), { skipEvents, wants }).filter(isSeen)).toEqual(
+          readAll([bytes], { wants }).filter(isSeen),
+        );
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
   test("does not mistake the second data line of an event for its beginning", () => {
     expect(readAll([encoder.encode('data: [\ndata: {"type":"skip"}\n\n')], { skipLines })).toEqual([
       { name: undefined, data: '[\n{"type":"skip"}' },
@@ -144,6 +185,7 @@ describe("dropping what nobody wants", () => {
   test("reports an event that is too long without holding it", () => {
     const events: SseEvent[] = [];
     const reader = new SseReader({
+      skipEvents: [],
       skipLines: [],
       wants: () => true,
       dataBytesMax: 1_000,

@@ -160,6 +160,7 @@ describe.skipIf(dataFolder === undefined)(
     test.each(usable.map((vector) => [vector.test, vector] as const))("are read alike: %s", (_, { chunks, events }) => {
       const read: { event: string | undefined; data: string }[] = [];
       const reader = new SseReader({
+        skipEvents: [],
         skipLines: [],
         wants: () => true,
         dataBytesMax: 1_000_000,

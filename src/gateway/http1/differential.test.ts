@@ -158,8 +158,8 @@ const STRICTER: { name: string; code: BadAnswerReason; isIn: RegExp; example: st
   },
 ];
 
-/** undici takes the spaces behind a length for digits of it. */
-const HAS_SPACE_BEHIND_LENGTH = /content-length:[\t ]*\d+[\t ]+\r\n/i;
+/** undici takes the spaces behind a length for digits of it, and llhttp a tab behind a coding for a part of its name. */
+const HAS_MISREAD_SPACE = /content-length:[\t ]*\d+[\t ]+\r\n|transfer-encoding:[^\r\n]*\t/i;
 
 const compared = ({ status, headers, body, isClean }: Reading): string => JSON.stringify([status, headers, body, isClean]);
 
@@ -169,7 +169,7 @@ describe("answers", () => {
     const seen = { clean: 0, broken: 0, stricter: 0 };
     for (let index = 0; index < CASES; index += 1) {
       const text = caseOf(random);
-      if (HAS_SPACE_BEHIND_LENGTH.test(text)) continue;
+      if (HAS_MISREAD_SPACE.test(text)) continue;
       const bytes = Buffer.from(text, "latin1");
       const ours = readOurs(cutAtRandom(random, bytes));
       const theirs = await readTheirs(bytes);

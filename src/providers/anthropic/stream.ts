@@ -29,7 +29,11 @@ const SKIP_LINES = [
   'data: {"type": "content_block_',
   'data: {"type":"ping"',
   'data: {"type": "ping"',
-].map((line) => Uint8Array.from(line, (letter) => letter.charCodeAt(0)));
+].map(bytesOf);
+/** Nearly all of a stream. */
+const SKIP_EVENTS = ['{"type":"content_block_delta"', '{"type": "content_block_delta"'].map((beginning) =>
+  bytesOf(`event: content_block_delta\ndata: ${beginning}`),
+);
 
 /** Counts of which the higher value is kept. */
 const COUNT_KEYS = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"] as const;
@@ -60,6 +64,7 @@ export class AnthropicStreamMeter implements ResponseMeter {
   constructor(input: StreamMeterInput) {
     this.#input = input;
     this.#reader = new SseReader({
+      skipEvents: SKIP_EVENTS,
       skipLines: SKIP_LINES,
       wants: isWanted,
       dataBytesMax: EVENT_BYTES_MAX,
@@ -199,6 +204,10 @@ export class AnthropicStreamMeter implements ResponseMeter {
 
 function newMessage(): Message {
   return { id: undefined, model: undefined, stopReason: undefined, usage: undefined, isOutputReported: false };
+}
+
+function bytesOf(ascii: string): Uint8Array {
+  return Uint8Array.from(ascii, (letter) => letter.charCodeAt(0));
 }
 
 function isWanted(name: string | undefined, head: string): boolean {
