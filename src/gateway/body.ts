@@ -51,34 +51,52 @@ export async function readBody(
   if (encoding !== "identity" && encoding !== "gzip") return { outcome: "unsupported_encoding", found: encoding };
   const declared = Number(request.headers["content-length"] ?? 0);
   if (declared > bytesMax) return { outcome: "too_large", found: `${declared} bytes` };
-  const kept = new KeptChunks(bytesMax, memory);
+  const kept = new KeptChunks({ bytesMax, memory, expectedBytes: encoding === "gzip" ? 0 : declared });
   const result = await readInto(kept, request, { isGzip: encoding === "gzip", slowBodies, nowMs });
   if (result.outcome !== "read") kept.giveBack();
   return result;
 }
 
+/** Bodies up to this size are put together as they come; of larger ones too little may ever arrive to set so much apart. */
+const ASSEMBLED_BYTES_MAX = 1_048_576;
+
 /** The chunks of one body. */
 class KeptChunks {
   readonly #bytesMax: number;
   readonly #memory: BodyMemory;
+  readonly #expectedBytes: number;
   readonly #chunks: Buffer[] = [];
+  /** Of the length that was announced, filled up to `bytes`. */
+  #assembled: Buffer | undefined;
   bytes = 0;
 
-  constructor(bytesMax: number, memory: BodyMemory) {
-    this.#bytesMax = bytesMax;
-    this.#memory = memory;
+  /** @param input.expectedBytes how many will come; 0: unknown. */
+  constructor(input: { bytesMax: number; memory: BodyMemory; expectedBytes: number }) {
+    this.#bytesMax = input.bytesMax;
+    this.#memory = input.memory;
+    this.#expectedBytes = input.expectedBytes;
   }
 
   /** @returns why it is not kept; `undefined`: it is. */
   add(chunk: Buffer): BodyResult | undefined {
     if (this.bytes + chunk.length > this.#bytesMax) return { outcome: "too_large", found: `more than ${this.#bytesMax} bytes` };
     if (!this.#memory.take(chunk.length)) return { outcome: "overloaded" };
+    this.#keep(chunk);
     this.bytes += chunk.length;
-    this.#chunks.push(chunk);
     return undefined;
   }
 
+  #keep(chunk: Buffer): void {
+    const expected = this.#expectedBytes;
+    const isFirstOfMore = this.bytes === 0 && chunk.length < expected && expected <= ASSEMBLED_BYTES_MAX;
+    if (isFirstOfMore) this.#assembled = Buffer.allocUnsafeSlow(expected);
+    if (this.#assembled === undefined) this.#chunks.push(chunk);
+    else chunk.copy(this.#assembled, this.bytes);
+  }
+
   whole(): Buffer {
+    // A body of an announced length ends with it: Node takes nothing less for a whole one.
+    if (this.#assembled !== undefined) return this.#assembled.subarray(0, this.bytes);
     const [only] = this.#chunks;
     return this.#chunks.length === 1 && only !== undefined ? only : Buffer.concat(this.#chunks, this.bytes);
   }
