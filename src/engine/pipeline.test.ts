@@ -456,7 +456,7 @@ describe("what a running call holds", () => {
     message: { id: "m", model: "claude-haiku-5-5", usage: { input_tokens: 10, output_tokens: 1 } },
   });
 
-  test("is lowered, once, as soon as the provider has said what the input was", async () => {
+  test("is lowered, once, a quarter of a second after it was sent, when the provider has said what the input was", async () => {
     const bench = await startEngine(TWO_FIT);
     const call = await admit(bench, { text: "x".repeat(4_000) } as Partial<IncomingCall>);
     const before = await bench.reserved();
@@ -467,6 +467,7 @@ describe("what a running call holds", () => {
     call.markSent();
     const meter = call.openMeter("text/event-stream");
     meter.push(start);
+    await bench.clock.advance(250);
     meter.push(event("ping", {}));
     meter.push(start);
     await settle();
@@ -479,11 +480,25 @@ describe("what a running call holds", () => {
     expect(before).toBeGreaterThan(501_000n);
   });
 
+  test("stays as it is for an answer that is over sooner", async () => {
+    const bench = await startEngine(ROOMY);
+    const call = await admit(bench);
+    call.markSent();
+    const meter = call.openMeter("text/event-stream");
+    meter.push(start);
+    await bench.clock.advance(249);
+    meter.push(event("message_delta", { delta: { stop_reason: "end_turn" }, usage: { output_tokens: 5 } }));
+    await settle();
+
+    expect(kindsOf(bench, call.callId)).toEqual(["reserved"]);
+  });
+
   test("stays as it is where the ledger does not take it, and the call ends as ever", async () => {
     const bench = await startEngine(ROOMY);
     const call = await admit(bench);
     bench.flaky.failWith = failOnly("renew", "before");
     call.markSent();
+    await bench.clock.advance(250);
     const meter = call.openMeter("text/event-stream");
     meter.push(start);
     await settle();

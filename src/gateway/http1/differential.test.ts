@@ -158,8 +158,11 @@ const STRICTER: { name: string; code: BadAnswerReason; isIn: RegExp; example: st
   },
 ];
 
-/** undici takes the spaces behind a length for digits of it, and llhttp a tab behind a coding for a part of its name. */
-const HAS_MISREAD_SPACE = /content-length:[\t ]*\d+[\t ]+\r\n|transfer-encoding:[^\r\n]*\t/i;
+/**
+ * Where they are wrong: undici takes the spaces behind a length for digits of it and breaks off at "100 Continue", and llhttp takes a tab
+ * behind a coding for a part of its name.
+ */
+const IS_MISREAD = /content-length:[\t ]*\d+[\t ]+\r\n|transfer-encoding:[^\r\n]*\t|HTTP\/1\.[01] 100\b/i;
 
 const compared = ({ status, headers, body, isClean }: Reading): string => JSON.stringify([status, headers, body, isClean]);
 
@@ -169,7 +172,7 @@ describe("answers", () => {
     const seen = { clean: 0, broken: 0, stricter: 0 };
     for (let index = 0; index < CASES; index += 1) {
       const text = caseOf(random);
-      if (HAS_MISREAD_SPACE.test(text)) continue;
+      if (IS_MISREAD.test(text)) continue;
       const bytes = Buffer.from(text, "latin1");
       const ours = readOurs(cutAtRandom(random, bytes));
       const theirs = await readTheirs(bytes);
