@@ -21,7 +21,7 @@ const { values, positionals } = parseArgs({
   options: {
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "1" },
-    "warm-up": { type: "string", default: "4" },
+    "warm-up": { type: "string", default: "12" },
     full: { type: "boolean", default: false },
     save: { type: "boolean", default: false },
     profile: { type: "boolean", default: false },

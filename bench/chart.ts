@@ -10,12 +10,13 @@ export function drawChart(sections: readonly Section[]): string | undefined {
   const rows = sections.find(({ title }) => title.startsWith("Throughput"))?.rows.slice(1) ?? [];
   if (rows.length === 0 || rows.some((row) => typeof row["nginx"] !== "number")) return undefined;
   const parts: string[] = [];
+  const most = Math.max(...rows.flatMap((row) => NAMES.map((name) => Number(row[name] ?? 0) / Number(row["nginx"]))));
   let top = 56;
   for (const row of rows) {
     const bars = NAMES.filter((name) => typeof row[name] === "number");
     parts.push(text(LEFT - 12, top + (bars.length * BAR) / 2 + 4, String(row["calls per second"]), "end"));
     for (const name of bars) {
-      parts.push(bar(row, name, top));
+      parts.push(bar(row, name, { top, most }));
       top += BAR;
     }
     top += GAP;
@@ -32,10 +33,10 @@ ${[...legend, ...parts].join("\n")}
 `;
 }
 
-function bar(row: Row, name: string, top: number): string {
+function bar(row: Row, name: string, { top, most }: { top: number; most: number }): string {
   const [value, full] = [Number(row[name]), Number(row["nginx"])];
   const share = value / full;
-  const width = Math.max(1, share * (WIDTH - LEFT - 150));
+  const width = Math.max(1, (share / most) * (WIDTH - LEFT - 130));
   const label = `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %  ${Math.round(value).toLocaleString("en-US")}/s`;
   return `<rect x="${LEFT}" y="${top}" width="${width.toFixed(1)}" height="${BAR - 3}" fill="${COLOURS[NAMES.indexOf(name)]}"/>${text(LEFT + width + 6, top + 11, label, "start")}`;
 }
