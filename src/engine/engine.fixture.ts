@@ -21,6 +21,8 @@ export const book = buildPriceBook(parsePriceRows(prices));
 export interface FakeClock extends Clock {
   /** Fires every timer on the way at its own instant, and lets everything run that it started. */
   advance(byMs: number): Promise<void>;
+  /** Somebody sets it forward: whoever waits does so as long as before. */
+  jump(byMs: number): void;
   readonly timerCount: number;
 }
 
@@ -52,6 +54,10 @@ export function createFakeClock(startMs = START_MS): FakeClock {
       }
       nowMs = untilMs;
       await settle();
+    },
+    jump(byMs) {
+      nowMs += byMs;
+      for (const timer of timers) timer.atMs += byMs;
     },
     get timerCount() {
       return timers.size;

@@ -82,6 +82,37 @@ describe("a process that cannot be seen from here", () => {
   });
 });
 
+describe("a process on a machine whose clock differs", () => {
+  test.each([
+    ["hours behind", -7_200_000],
+    ["hours ahead", 7_200_000],
+  ])("keeps its calls while it beats: %s", async (_, aheadMs) => {
+    const bench = await start(() => undefined);
+    const beat = (): Promise<void> => bench.flaky.memory.beat(ownerOf("own_other", bench.clock.nowMs() + aheadMs));
+    await beat();
+    await bench.keep();
+
+    for (let beats = 0; beats < 30; beats += 1) {
+      await bench.clock.advance(BEAT_MS);
+      await beat();
+    }
+    expect((await bench.statusOf())?.status).toBe("reserved");
+    await bench.clock.advance(SILENT_MS_MAX + 2 * BEAT_MS);
+
+    expect((await bench.statusOf())?.status).toBe("expired");
+  });
+
+  test("keeps its calls when this machine's clock is set forward by a day", async () => {
+    const bench = await start(() => undefined);
+    await bench.keep();
+
+    bench.clock.jump(86_400_000);
+    await bench.clock.advance(BEAT_MS);
+
+    expect((await bench.statusOf())?.status).toBe("reserved");
+  });
+});
+
 describe("a process that is proven alive", () => {
   test("keeps its calls however long it is silent", async () => {
     const bench = await start(() => false);

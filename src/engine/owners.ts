@@ -9,7 +9,10 @@ import type { Clock, Notifier } from "./ports.ts";
 import { isLedgerUnavailable } from "./refusing.ts";
 
 export const BEAT_MS = 5_000;
-/** Silent for so long, an owner that cannot be looked up is taken for dead. */
+/**
+ * Silent for so long, an owner that cannot be looked up is taken for dead. It is this process that listened so long, from beat to beat:
+ * a difference of two wall clocks would kill whoever lives on a machine whose clock is behind, or on one where it is set.
+ */
 export const SILENT_MS_MAX = 60_000;
 
 export interface OwnerKeeper {
@@ -39,11 +42,27 @@ export async function keepOwner(input: {
   let isWritable = true;
   let isClosed = false;
   let cancelTimer = (): void => undefined;
+  /** What was last heard of others, and how many beats of this process ago. */
+  let heard: ReadonlyMap<string, { beatAtMs: number; beatsAgo: number }> = new Map();
+
+  function listen(others: readonly Owner[]): void {
+    heard = new Map(
+      others.map(({ ownerId, beatAtMs }) => {
+        const last = heard.get(ownerId);
+        return [ownerId, { beatAtMs, beatsAgo: last?.beatAtMs === beatAtMs ? last.beatsAgo + 1 : 0 }];
+      }),
+    );
+  }
+
+  function isSilent({ ownerId }: Owner): boolean {
+    return (heard.get(ownerId)?.beatsAgo ?? 0) * BEAT_MS > SILENT_MS_MAX;
+  }
 
   async function beat(): Promise<void> {
     await ledger.beat({ ...me, beatAtMs: clock.nowMs() });
     const others = (await ledger.owners()).filter(({ ownerId }) => ownerId !== me.ownerId);
-    const dead = others.filter((owner) => input.isDead(owner) ?? clock.nowMs() - owner.beatAtMs > SILENT_MS_MAX);
+    listen(others);
+    const dead = others.filter((owner) => input.isDead(owner) ?? isSilent(owner));
     for (const owner of dead) await recover(owner);
     neighbours = others.length - dead.length;
   }
