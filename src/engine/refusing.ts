@@ -29,6 +29,8 @@ export interface RefusalInput {
   clearsAtMs?: number;
   unboundedParts?: readonly string[];
   model?: string;
+  /** The limit was asked for room for the call with this max_tokens; absent: as it was asked. */
+  leastMaxTokens?: number | undefined;
   callId: string;
   nowMs: number;
   /** How many others were told a time to come back that has not come yet: each is told another. */
@@ -58,7 +60,7 @@ function sentenceFor(input: RefusalInput): Refusal {
   const figures = figuresOf(view);
   switch (code) {
     case "limit_too_small":
-      return limitTooSmall(figures);
+      return limitTooSmall(figures, input);
     case "unbounded_cost":
       return unboundedCost(figures, { parts: input.unboundedParts ?? [] });
     case "rate_limited": {

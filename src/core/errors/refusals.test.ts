@@ -58,6 +58,22 @@ describe("a refusal's sentence", () => {
     expect(limitTooSmall({ ...TOKENS, measure: "usd" }).details).toMatchObject({ amount: "0.0015", requested: "0.00012" });
   });
 
+  it.each([
+    ["usd", undefined, "lower max_tokens, shorten the input, use a cheaper model or ask the operator to raise the limit."],
+    ["usd", 1_024, "shorten the input, use a cheaper model or ask the operator to raise the limit."],
+    ["inputTokens", 1_024, "shorten the input or ask the operator to raise the limit."],
+    ["outputTokens", undefined, "lower max_tokens or ask the operator to raise the limit."],
+    ["requests", 1_024, "ask the operator to raise the limit."],
+  ] as const)(
+    "names what helps a call that is too large for its limit in %s (least max_tokens: %s)",
+    (measure, leastMaxTokens, helps) => {
+      const { message } = limitTooSmall({ ...TOKENS, measure }, { leastMaxTokens });
+
+      expect(message.split("waiting does not help: ")[1]).toBe(helps);
+      expect(message.includes("even with max_tokens 1,024")).toBe(measure === "usd" && leastMaxTokens === 1_024);
+    },
+  );
+
   it("shows so much of a caller's text that it can be recognised", () => {
     const { message } = unpricedModel(undefined, { model: "m".repeat(10_000) });
 

@@ -34,17 +34,37 @@ export function limitReached(figures: LimitFigures, { resetsAt }: { resetsAt: st
   };
 }
 
-/** The call alone is larger than the limit: waiting does not help. */
-export function limitTooSmall(figures: LimitFigures): Refusal {
+/**
+ * The call alone is larger than the limit: waiting does not help.
+ *
+ * @param input.leastMaxTokens the figures are those of the call with this max_tokens, the smallest that is still of use; absent: as it
+ * was asked.
+ */
+export function limitTooSmall(figures: LimitFigures, input: { leastMaxTokens?: number | undefined } = {}): Refusal {
+  const { requested = 0n, amount, measure } = figures;
+  const leastMaxTokens = HELPS[measure].includes(LOWER_MAX_TOKENS) ? input.leastMaxTokens : undefined;
+  const shortest = leastMaxTokens === undefined ? "" : `, even with max_tokens ${group(BigInt(leastMaxTokens))}`;
+  const helps = HELPS[measure].filter((help) => leastMaxTokens === undefined || help !== LOWER_MAX_TOKENS);
   return {
     details: detailsOf("limit_too_small", figures),
     message:
-      `This call may need up to ${quantity(figures.requested ?? 0n, figures.measure)}, more than ${lower(theLimit(figures))} ever ` +
-      `allows (${quantity(figures.amount, figures.measure)}); waiting does not help: lower max_tokens` +
-      `${figures.measure === "usd" ? ", shorten the input or use a cheaper model" : " or shorten the input"}, or ask the operator to ` +
-      "raise the limit.",
+      `This call may need up to ${quantity(requested, measure)}${shortest}, more than ${lower(theLimit(figures))} ever ` +
+      `allows (${quantity(amount, measure)}); waiting does not help: ` +
+      `${listOf([...helps, "ask the operator to raise the limit"], "or")}.`,
   };
 }
+
+const LOWER_MAX_TOKENS = "lower max_tokens";
+
+/** What a caller can do about a call that is too large. */
+const HELPS: Readonly<Record<Measure, readonly string[]>> = {
+  usd: [LOWER_MAX_TOKENS, "shorten the input", "use a cheaper model"],
+  tokens: [LOWER_MAX_TOKENS, "shorten the input"],
+  inputTokens: ["shorten the input"],
+  outputTokens: [LOWER_MAX_TOKENS],
+  requests: [],
+  concurrency: [],
+};
 
 /** Nothing in the request bounds these parts, and a hard limit watches. */
 export function unboundedCost(figures: LimitFigures, { parts }: { parts: readonly string[] }): Refusal {
