@@ -463,6 +463,21 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
         expect(await totals(life)).toEqual({ spent: 70n + 40n + 35n + 55n, reserved: 0n });
       });
 
+      test("a new limit counts what is in the windows of every process, also where the one that adds it is a week ahead", async () => {
+        await ledger.configure(rulesOf([limitOf({ amount: 10_000n })]));
+        await ledger.beat(ownerOf("owner-1"));
+        await ledger.apply([reserveOf("settled"), settleOf("settled", 40n), reserveOf("running")]);
+        const [daily, rolling] = [
+          limitOf({ name: "new", per: ["agent"], amount: 1_000n }),
+          limitOf({ name: "rolling", window: { kind: "rolling", lengthMs: 60_000 }, amount: 1_000n }),
+        ];
+
+        await ledger.configure(rulesOf([daily, rolling], NOON_MS + 168 * HOUR_MS, "v2"));
+
+        for (const limit of [daily, rolling])
+          expect(await totals(limit, limit === daily ? { agent: "a" } : {})).toEqual({ spent: 40n, reserved: 100n });
+      });
+
       test("a limit that was taken out and put back has missed nothing", async () => {
         const perAgent = limitOf({ name: "agent", per: ["agent"], amount: 1_000n });
         await ledger.configure(rulesOf([perAgent]));

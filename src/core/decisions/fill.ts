@@ -47,9 +47,11 @@ export function seriesOf(set: LimitSet): Set<string> {
   return new Set(set.limits.map(seriesIdOf));
 }
 
-/** The first instant whose calls can matter to a series at an instant; `-Infinity`: all of them do. */
-export function fillFromMs(set: LimitSet, added: ReadonlySet<string>, atMs: number): number {
-  const starts = set.limits.filter((compiled) => added.has(seriesIdOf(compiled))).map((compiled) => startOfKept(compiled, atMs));
+/** The first instant whose calls can matter to a series from an instant on; `-Infinity`: all of them do. */
+export function fillFromMs(set: LimitSet, added: ReadonlySet<string>, sinceMs: number): number {
+  const starts = set.limits
+    .filter((compiled) => added.has(seriesIdOf(compiled)))
+    .map((compiled) => startOfKept(compiled, sinceMs));
   return Math.min(Infinity, ...starts);
 }
 
@@ -88,12 +90,18 @@ interface Filling {
  * @param book holds the new limits already.
  * @param added series of these limits that were not counted until now.
  * @param calls every call reserved from {@link fillFromMs} on, each once.
+ * @param sinceMs by the clock that is behind all others: a window that is over for one process may be another's present one.
  */
-export function fillSeries(book: Book, added: ReadonlySet<string>, calls: Iterable<CountedCall>, atMs: number): void {
+export function fillSeries(
+  book: Book,
+  added: ReadonlySet<string>,
+  calls: Iterable<CountedCall>,
+  { atMs, sinceMs }: { atMs: number; sinceMs: number },
+): void {
   const limits = book.limits.limits.filter((compiled) => added.has(seriesIdOf(compiled)));
   const set = { ...book.limits, limits };
   const fillings = new Map<string, Filling>();
-  for (const call of calls) fillFrom(book, { set, call, fillings, atMs });
+  for (const call of calls) fillFrom(book, { set, call, fillings, atMs, sinceMs });
   writeSums(book, fillings, atMs);
 }
 
@@ -102,15 +110,16 @@ interface FillFromInput {
   call: CountedCall;
   fillings: Map<string, Filling>;
   atMs: number;
+  sinceMs: number;
 }
 
-function fillFrom(book: Book, { set, call, fillings, atMs }: FillFromInput): void {
+function fillFrom(book: Book, { set, call, fillings, atMs, sinceMs }: FillFromInput): void {
   const facts = call.status === "settled" ? call : call.status === "open" ? call.open : call.ended.open;
   const own: Charge[] = [];
   for (const counter of distinct(countersOf(set, facts.scopes, facts.model))) {
     const { limit, what } = counter.compiled;
     const window = windowOf(limit, facts.atMs);
-    if (window.untilMs + keptAfterMs(what) <= atMs) continue;
+    if (window.untilMs + keptAfterMs(what) <= sinceMs) continue;
     const charge = contributionOf(call, { scopeKey: counter.scopeKey, what, windowKey: window.key, spent: 0n, reserved: 0n });
     const filling = fillingOf(fillings, charge, window.untilMs);
     filling.charge.spent += charge.spent;

@@ -93,7 +93,9 @@ export class MemoryLedger implements Ledger {
     const counted = seriesOf(book.limits);
     book.limits = compileLimits(rules);
     const added = new Set([...seriesOf(book.limits)].filter((series) => !counted.has(series)));
-    if (added.size > 0) fillSeries(book, added, this.#countedCalls(), rules.atMs);
+    const { atMs } = rules;
+    const sinceMs = Math.min(atMs, ...Array.from(this.#owners.values(), ({ beatAtMs }) => beatAtMs));
+    if (added.size > 0) fillSeries(book, added, this.#countedCalls(), { atMs, sinceMs });
     this.#isConfigured = true;
   }
 

@@ -19,7 +19,7 @@ import { operationsFromText, resultsToText } from "./operation-text.ts";
 import { prepareIterateCounted } from "./statements/calls.ts";
 import { prepareInsertConfig, prepareReadConfig, prepareReadConfigSeq } from "./statements/configs.ts";
 import { prepareReadKey, prepareWriteKey } from "./statements/keys.ts";
-import { prepareCountOwners, prepareDeleteOwner, prepareWriteOwner } from "./statements/owners.ts";
+import { prepareCountOwners, prepareDeleteOwner, prepareReadOwners, prepareWriteOwner } from "./statements/owners.ts";
 
 /** Work is taken into a batch for so long; writing and fsync follow. Where others wait, the lock is then held for about 10 ms. */
 const TAKING_MS_MAX = 4;
@@ -70,6 +70,7 @@ export class Batches {
       writeOwner: prepareWriteOwner(db),
       deleteOwner: prepareDeleteOwner(db),
       countOwners: prepareCountOwners(db),
+      readOwners: prepareReadOwners(db),
       readKey: prepareReadKey(db),
       writeKey: prepareWriteKey(db),
     };
@@ -250,7 +251,9 @@ export class Batches {
     this.#book.limits = this.#readLimits();
     const added = new Set([...seriesOf(this.#book.limits)].filter((series) => !counted.has(series)));
     this.#book.mustFold = true;
-    if (added.size > 0) fillSeries(this.#book, added, this.#callsFrom(fillFromMs(this.#book.limits, added, atMs)), atMs);
+    if (added.size === 0) return;
+    const sinceMs = Math.min(atMs, ...this.#statements.readOwners().map(({ beatAtMs }) => beatAtMs));
+    fillSeries(this.#book, added, this.#callsFrom(fillFromMs(this.#book.limits, added, sinceMs)), { atMs, sinceMs });
   }
 
   /** Every call that still counts, the open ones first. */
