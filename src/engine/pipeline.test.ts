@@ -80,8 +80,18 @@ describe("a call", () => {
     const opening = await bench.engine.open(bench.callOf({ maxTokens: 60_000, more: { thinking: THINKS_MUCH } }));
 
     expect(codeOf(opening)).toBe("limit_too_small");
+    expect(opening.outcome === "refused" && opening.refusal.message).toContain("waiting does not help: lower max_tokens,");
     expect(bench.flaky.memory.entries.map(({ kind }) => kind)).toEqual(["denied"]);
     expect(bench.engine.runningCount).toBe(0);
+  });
+
+  test("that is too large in its smallest useful form is not told to lower its max_tokens", async () => {
+    const bench = await startEngine("limits: [{ name: tiny, per: all, usd: 0.0001 }]");
+    const opening = await bench.engine.open(bench.callOf({ maxTokens: 60_000 }));
+
+    const message = opening.outcome === "refused" ? opening.refusal.message : "";
+    expect(message).toContain("even with max_tokens 1,024,");
+    expect(message).toContain("waiting does not help: shorten the input,");
   });
 
   test("that was not sent is given back whole, whatever else is said of it", async () => {
@@ -407,6 +417,22 @@ describe("waiting in line", () => {
     expect(codeOf(waiter.opening)).toBe("admitted");
   });
 
+  test("is over when what runs grows older than a rolling window, and not a window later", async () => {
+    const bench = await startEngine("limits: [{ name: tight, per: all, usd: 0.0012, every: 20s, fit: off }]");
+    await admit(bench);
+    await bench.clock.advance(5_000);
+    await admit(bench);
+    await bench.clock.advance(5_000);
+    const waiter = begin(bench);
+
+    await bench.clock.advance(10_000);
+    expect(codeOf(waiter.opening)).toBe("open");
+    // The first call is older than the window then, and at most a sixtieth of it is added.
+    await bench.clock.advance(20_000 / 60 + 1);
+
+    expect(codeOf(waiter.opening)).toBe("admitted");
+  });
+
   test("is over when another process frees something, which is noticed within 20 ms", async () => {
     const bench = await startEngine(ONE_AT_A_TIME, { hasNeighbours: () => true });
     const running = await admit(bench);
@@ -491,6 +517,49 @@ describe("what a running call holds", () => {
     await settle();
 
     expect(kindsOf(bench, call.callId)).toEqual(["reserved"]);
+  });
+
+  test.each<Failure>(["before", "after"])(
+    "that the ledger could not take at once (%s it happened) wakes who waits for it",
+    async (failure) => {
+      const bench = await startEngine(TWO_FIT);
+      const call = await admit(bench, { text: "x".repeat(4_000) } as Partial<IncomingCall>);
+      const waiter = begin(bench);
+      await settle();
+      bench.flaky.failWith = failOnly("renew", failure);
+
+      call.markSent();
+      const meter = call.openMeter("text/event-stream");
+      meter.push(start);
+      await bench.clock.advance(250);
+      meter.push(event("ping", {}));
+      await bench.clock.advance(600);
+      expect(codeOf(waiter.opening)).toBe("open");
+      bench.flaky.failWith = () => undefined;
+      await bench.clock.advance(500);
+
+      expect(codeOf(waiter.opening)).toBe("admitted");
+    },
+  );
+
+  test("bounds what an answer is settled at whose last report cannot be read", async () => {
+    const bench = await startEngine(ROOMY);
+    const call = await admit(bench, { text: "x".repeat(4_000) } as Partial<IncomingCall>);
+    call.markSent();
+    const meter = call.openMeter("text/event-stream");
+    meter.push(start);
+    await bench.clock.advance(1_000);
+    meter.push(event("ping", {}));
+    await settle();
+    meter.push(event("message_delta", { delta: { stop_reason: "end_turn" }, usage: { output_tokens: -1 } }));
+    meter.push(event("message_stop", {}));
+    meter.end();
+
+    // 10 input at $0.10 and the 1,000 tokens that two seconds allow at $0.50 per million; the 4,000 bytes were answered by a figure.
+    expect(await call.end({ kind: "completed", status: 200, reading: meter.reading() })).toMatchObject({ costNanoUsd: 501_000n });
+    expect(bench.notifier.eventsOf()).toEqual([]);
+    const [record] = await bench.flaky.memory.calls({ limit: 1, callId: call.callId });
+    expect(record?.result?.flags).toEqual(["estimated", "malformed_usage"]);
   });
 
   test("stays as it is where the ledger does not take it, and the call ends as ever", async () => {

@@ -103,6 +103,7 @@ interface Attempt {
   pausedSinceMs: number | undefined;
   /** Those it was last decided by. A call is settled by the prices it was admitted with, whatever is reloaded meanwhile. */
   rules: Rules;
+  candidates: readonly Candidate[];
   waiter: Waiter | undefined;
   /** What the provider counted this request with, by model; `undefined` there: asked in vain. Of no other request's bytes. */
   counted: Map<string, number | undefined>;
@@ -204,6 +205,7 @@ export function createEngine(options: EngineOptions): Engine {
       deadlineAtMs,
       pausedSinceMs: undefined,
       rules: options.rules(),
+      candidates: [],
       waiter: undefined,
       counted: new Map(),
       grantedStartsMs: {},
@@ -289,7 +291,7 @@ export function createEngine(options: EngineOptions): Engine {
     const usualOutputTokens = usualOutputs.of(agentOf(call.scopes));
     const extensionOn =
       conversation && ((model: Pick<Candidate, "canonicalModel" | "model">) => extensions.boundOf(conversation, provider, model));
-    const candidates = candidatesFor({
+    const candidates = (attempt.candidates = candidatesFor({
       ...attempt.rules,
       provider,
       facts,
@@ -298,7 +300,7 @@ export function createEngine(options: EngineOptions): Engine {
       counted,
       canCount: incoming.askCount !== undefined && counts.isOpen,
       ...(extensionOn && { extensionOn }),
-    });
+    }));
     const heldBack = line.blockedBefore(attempt.waiter);
     const { deadlineAtMs } = incoming;
     const { pausedSinceMs } = attempt;
@@ -359,7 +361,10 @@ export function createEngine(options: EngineOptions): Engine {
     bypassedCount += 1;
     notifier.warn("ledger_bypassed", { callId, count: bypassedCount });
     hold(callId);
-    return { outcome: "admitted", call: running.run({ ...runInputOf(attempt, { candidate, marks: [] }), unwritten }) };
+    return {
+      outcome: "admitted",
+      call: running.run({ ...runInputOf(attempt, { candidate, marks: [], counterIds: [] }), unwritten }),
+    };
   }
 
   /** The limit itself says how long is waited; what follows then is a wait like any other. */
@@ -426,7 +431,9 @@ export function createEngine(options: EngineOptions): Engine {
     const nowMs = clock.nowMs();
     const series = `${why.view?.counterId ?? ""} ${why.code}`;
     const place = places.of({ series, who: scopes.session, nowMs });
-    const refusal = refusalFor({ ...why, callId, nowMs, place, call: attempt.call });
+    const leastMaxTokens =
+      why.view?.fit === "off" ? undefined : attempt.candidates.find(({ model }) => model === why.model)?.fit?.leastMaxTokens;
+    const refusal = refusalFor({ ...why, leastMaxTokens, callId, nowMs, place, call: attempt.call });
     const { retryAfterSeconds } = refusal;
     if (retryAfterSeconds !== undefined) places.promise({ series, who: scopes.session, atMs: nowMs + retryAfterSeconds * 1_000 });
     return { outcome: "refused", callId, refusal };
@@ -495,18 +502,20 @@ export interface RefusalReason {
 }
 
 /** A wait that ends without its turn: for spent money that clears soon, or for money that calls in flight hold. */
-function whyNotWaiting({ view, untilMs, pause }: WaitResult, nowMs: number): RefusalReason {
+function whyNotWaiting({ view, pause }: WaitResult, nowMs: number): RefusalReason {
   const isSpent = view?.bound !== undefined && view.ceiling !== undefined && view.spent + view.bound > view.ceiling;
   if (!isSpent) return { code: "held_by_calls_in_flight", view };
-  return { code: pause === undefined ? "rate_limited" : "limit_reached", view, clearsAtMs: Math.max(nowMs, untilMs) };
+  return { code: pause === undefined ? "rate_limited" : "limit_reached", view, clearsAtMs: Math.max(nowMs, view.clearsAtMs) };
 }
 
 function runInputOf(
   { incoming, facts, call, conversation, rules, hasWaited, receivedAtMs }: Attempt,
-  { candidate, marks }: Pick<Extract<ReserveResult, { outcome: "reserved" }>, "candidate" | "marks">,
+  result: Pick<Extract<ReserveResult, { outcome: "reserved" }>, "candidate" | "marks" | "counterIds">,
 ): RunInput {
+  const { candidate, marks, counterIds } = result;
   const { provider, body } = incoming;
-  return { provider, body, facts, call, conversation, rules, candidate, marks, hasWaited, receivedAtMs, unwritten: undefined };
+  const asked = { provider, body, facts, call, conversation, rules, hasWaited, receivedAtMs };
+  return { ...asked, candidate, marks, counterIds, unwritten: undefined };
 }
 
 function withCallId(refusal: Refusal, callId: string): Refusal {

@@ -14,11 +14,13 @@ import type { Clock, Notifier } from "./ports.ts";
 import { isLedgerUnavailable } from "./refusing.ts";
 import type { Conversation } from "./extensions.ts";
 import type { Rules } from "./rules.ts";
-import { renewedBounds, resultOf, type CallEnd, type SettlementInput } from "./settlement.ts";
+import { renewedBounds, resultOf, type CallEnd, type RenewedBounds, type SettlementInput } from "./settlement.ts";
 import type { Ending, Settled, Settler } from "./settler.ts";
 
 /** An answer that is over sooner is settled sooner than a lowered reservation could help anybody: one write less for the ledger. */
 const RENEWED_AFTER_MS = 250;
+/** How long until a lowered reservation that the ledger could not take is tried again. */
+const RENEW_RETRY_MS = 500;
 
 /** A call that holds its reservation. Its owner must end it, once. */
 export interface RunningCall {
@@ -57,6 +59,8 @@ export interface RunInput {
   /** Those it was admitted by. */
   rules: Rules;
   candidate: Candidate;
+  /** Counter series it holds something in. */
+  counterIds: readonly string[];
   marks: readonly DecisionMark[];
   hasWaited: boolean;
   receivedAtMs: number;
@@ -97,6 +101,8 @@ export function createRunningCalls(deps: {
     const body = edit === undefined ? input.body : input.provider.editRequest(input.body, facts, edit);
     let sentAtMs: number | undefined;
     let settled: Promise<Settled> | undefined;
+    /** What its reservation was lowered to. */
+    let renewed: RenewedBounds | undefined;
     count += 1;
     return {
       callId,
@@ -110,7 +116,7 @@ export function createRunningCalls(deps: {
       openMeter(contentType) {
         const { cacheWrites } = facts;
         const meter = input.provider.openMeter({ contentType, requestedModel: candidate.model, cacheWrites });
-        return facts.isStream ? renewing(meter, input, (sentAtMs ?? clock.nowMs()) + RENEWED_AFTER_MS) : meter;
+        return facts.isStream ? lowering(meter, (sentAtMs ?? clock.nowMs()) + RENEWED_AFTER_MS) : meter;
       },
       end(end, providerRequestId) {
         if (settled === undefined) {
@@ -118,7 +124,9 @@ export function createRunningCalls(deps: {
           const provider = call.provider;
           const flags = unwritten === undefined ? [] : ["ledger_bypassed"];
           const endedAtMs = clock.nowMs();
-          const facing = { book, onUnpricedModel, candidate, facts, provider, sentAtMs, endedAtMs, providerRequestId, flags };
+          const reported = renewed?.reported;
+          const found = { reported, sentAtMs, endedAtMs, providerRequestId, flags };
+          const facing = { book, onUnpricedModel, candidate, facts, provider, ...found };
           const ending = endingOf(callId, end, facing);
           const usage = end.kind === "completed" || end.kind === "cut" ? end.reading.usage : undefined;
           if (ending.kind === "settle") warnIfPassed(callId, candidate, ending.result);
@@ -132,6 +140,24 @@ export function createRunningCalls(deps: {
         return settled;
       },
     };
+
+    /** A meter that lowers the reservation, not before an instant, once the provider has said what the input was. */
+    function lowering(meter: ResponseMeter, fromMs: number): ResponseMeter {
+      let hasTold = false;
+      return {
+        end: () => meter.end(),
+        reading: () => meter.reading(),
+        push(chunk) {
+          meter.push(chunk);
+          if (hasTold || clock.nowMs() < fromMs) return;
+          const reading = meter.reading();
+          if (reading.usage === undefined) return;
+          hasTold = true;
+          renewed = renewedBounds(reading, candidate, facts);
+          if (renewed !== undefined) void renew(input, renewed, () => settled !== undefined);
+        },
+      };
+    }
   }
 
   /** In money an overrun is told by the ledger; in tokens a bound may be passed for less money than was set aside. */
@@ -167,43 +193,27 @@ export function createRunningCalls(deps: {
     }
   }
 
-  /** A meter that lowers the reservation, not before an instant, once the provider has said what the input was. */
-  function renewing(
-    meter: ResponseMeter,
-    input: Pick<RunInput, "rules" | "call" | "candidate" | "facts">,
-    fromMs: number,
-  ): ResponseMeter {
-    let isRenewed = false;
-    return {
-      end: () => meter.end(),
-      reading: () => meter.reading(),
-      push(chunk) {
-        meter.push(chunk);
-        if (isRenewed || clock.nowMs() < fromMs) return;
-        const reading = meter.reading();
-        if (reading.usage === undefined) return;
-        isRenewed = true;
-        const renewed = renewedBounds(reading, input.candidate, input.facts);
-        if (renewed !== undefined) void renew(input, renewed);
-      },
-    };
-  }
-
-  async function renew(
-    { rules, call: { provider, callId } }: Pick<RunInput, "rules" | "call">,
-    renewed: NonNullable<ReturnType<typeof renewedBounds>>,
-  ): Promise<void> {
+  /** Lowers a reservation; asked again until the ledger has answered or the call has ended, for others may wait for what it frees. */
+  async function renew(input: RunInput, renewed: RenewedBounds, hasEnded: () => boolean): Promise<void> {
+    const { rules, call, counterIds } = input;
+    const { provider, callId } = call;
+    const { inputTokensBound, outputTokensBound } = renewed;
     const atMs = clock.nowMs();
     const rated = rateUsage(renewed.usage, (model) => rules.book.find(provider, model, atMs));
     const usdBound = rated.outcome === "rated" ? rated.costNanoUsd : undefined;
-    const { inputTokensBound, outputTokensBound } = renewed;
-    try {
-      const [result] = await ledger.apply([{ kind: "renew", atMs, callId, usdBound, inputTokensBound, outputTokensBound }]);
-      freed(result?.freedCounterIds ?? []);
-    } catch (error) {
-      // The higher reservation stays until the call ends: nothing is lost by not lowering it.
-      if (isLedgerUnavailable(error)) return;
-      notifier.warn("internal_error", { callId, message: error instanceof Error ? error.message : "unknown" });
+    const operation = { kind: "renew" as const, atMs, callId, usdBound, inputTokensBound, outputTokensBound };
+    for (let isFirst = true; isFirst || !hasEnded(); isFirst = false) {
+      try {
+        const [result] = await ledger.apply([operation]);
+        // Said before, it frees nothing more; who waits was never told of the first time.
+        return freed(isFirst ? (result?.freedCounterIds ?? []) : counterIds);
+      } catch (error) {
+        if (!isLedgerUnavailable(error)) {
+          return notifier.warn("internal_error", { callId, message: error instanceof Error ? error.message : "unknown" });
+        }
+      }
+      // The higher reservation stays meanwhile: nothing is lost by that but others' time.
+      await new Promise<void>((resolve) => clock.after(RENEW_RETRY_MS, resolve));
     }
   }
 

@@ -35,6 +35,8 @@ export interface SettlementInput {
   provider: string;
   book: BuiltPriceBook;
   onUnpricedModel: "deny" | "dearest";
+  /** What a stream reported at its beginning, where the reservation was lowered to it; `undefined`: nothing that could be used. */
+  reported?: Usage | undefined;
   /** When it was sent, and when it ended. Prices are those of the sending. */
   sentAtMs: number;
   endedAtMs: number;
@@ -50,9 +52,12 @@ export function resultOf(input: SettlementInput): CallResult {
   if (reading?.error !== undefined && reading.usage === undefined) {
     return nothingBilled(input, end.kind === "lost" ? undefined : end.status, reading);
   }
-  // A figure that is no count was left out by the reader: what is left may be any part of the truth.
+  // A figure that is no count was left out by the reader: what is left may be any part of the truth. What was reported before stays.
   if (reading?.usage?.flags.includes("malformed_usage") === true) {
-    return atLeastBound(input, ratedResult(input, unknownUsage(input), reading, ["unknown", "malformed_usage"]));
+    const reported = atLeastReported(input.reported, reading.usage);
+    const usage = reported === undefined ? unknownUsage(input) : cutUsage(input, reported);
+    const flags = [reported === undefined ? "unknown" : "estimated", "malformed_usage"];
+    return atLeastBound(input, ratedResult(input, usage, reading, flags));
   }
   if (reading?.usage !== undefined && isAllReported(reading)) return ratedResult(input, reading.usage, reading, []);
   if (reading?.usage !== undefined) {
@@ -131,6 +136,16 @@ function describe(input: SettlementInput, reading: MeterReading | undefined, sta
   };
 }
 
+/** What was reported while it could be read, and of what came later no figure that is lower. `undefined`: nothing to go by. */
+function atLeastReported(reported: Usage | undefined, later: Usage): Usage | undefined {
+  const [first] = reported?.samplings ?? [];
+  const [last] = later.samplings;
+  if (reported === undefined || first === undefined || last === undefined || later.samplings.length > 1) return undefined;
+  const tokens = { ...first.tokens };
+  for (const part of Object.keys(tokens) as (keyof TokenParts)[]) tokens[part] = Math.max(tokens[part], last.tokens[part]);
+  return { ...reported, samplings: [{ ...first, tokens }] };
+}
+
 /** Reported input, and as much output as the model can have written by now. */
 function cutUsage(input: SettlementInput, usage: Usage): Usage {
   const [last, ...before] = usage.samplings.toReversed();
@@ -180,16 +195,22 @@ function timeBasedOutput({ candidate, facts, sentAtMs, endedAtMs }: SettlementIn
   return Math.min(candidate.outputTokensBound, Math.ceil(seconds * tokensPerSecond));
 }
 
-/** Bounds that a running call still needs, once its input was reported; `undefined`: nothing is known that lowers them. */
-export function renewedBounds(
-  reading: MeterReading,
-  candidate: Candidate,
-  facts: RequestFacts,
-): { inputTokensBound: number; outputTokensBound: number; usage: Usage } | undefined {
-  if (reading.usage === undefined || isOpenEnded(facts)) return undefined;
+/** What a running call still needs, once its input was reported. */
+export interface RenewedBounds {
+  inputTokensBound: number;
+  outputTokensBound: number;
+  reported: Usage;
+  /** What was reported, with all the output that was asked for. */
+  usage: Usage;
+}
+
+/** Bounds that a running call still needs; `undefined`: nothing is known that lowers them. */
+export function renewedBounds(reading: MeterReading, candidate: Candidate, facts: RequestFacts): RenewedBounds | undefined {
+  if (reading.usage === undefined || reading.usage.flags.includes("malformed_usage") || isOpenEnded(facts)) return undefined;
   const [last] = reading.usage.samplings;
   if (last === undefined || reading.usage.samplings.length > 1) return undefined;
   const tokens = { ...last.tokens, outputTokens: candidate.outputTokensBound };
   const usage = { ...reading.usage, samplings: [{ ...last, tokens }] };
-  return { inputTokensBound: totalInputTokens(tokens), outputTokensBound: candidate.outputTokensBound, usage };
+  const { outputTokensBound } = candidate;
+  return { inputTokensBound: totalInputTokens(tokens), outputTokensBound, reported: reading.usage, usage };
 }

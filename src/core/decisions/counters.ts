@@ -392,6 +392,19 @@ export function clearsAtMs(state: ScopeState, { limit, what }: CompiledLimit, at
   return atMs;
 }
 
+/** The next instant at which something leaves a rolling window, spent or held; `Infinity`: nothing in it does. */
+export function leavesNextAtMs(state: ScopeState, { limit, what }: CompiledLimit, atMs: number): number {
+  if (limit.window.kind !== "rolling" || limit.measure === "concurrency") return Infinity;
+  const { lengthMs } = limit.window;
+  const firstBucket = firstCountedBucket(lengthMs, atMs);
+  let next = Infinity;
+  for (const [bucket, { spent, reserved }] of state.counters.get(what) ?? []) {
+    if (Number(bucket) < firstBucket || (spent === 0n && reserved === 0n)) continue;
+    next = Math.min(next, bucketLeavesAtMs(lengthMs, Number(bucket)));
+  }
+  return next;
+}
+
 /** One change of one counter. The sum of all charges ever written for a counter is that counter. */
 export interface Charge {
   scopeKey: string;

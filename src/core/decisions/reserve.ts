@@ -26,6 +26,7 @@ import {
   countedFromMs,
   countersOf,
   emptySessionState,
+  leavesNextAtMs,
   sessionKeyOf,
   totalsOf,
   windowOf,
@@ -236,7 +237,8 @@ function concludeReserve(context: ReserveContext): ReserveResult {
   const { book, operation, candidate, input, admission } = context;
   switch (admission.outcome) {
     case "wait": {
-      const { blockedOn, untilMs, pause } = admission;
+      const { blockedOn, pause } = admission;
+      const untilMs = pause === undefined ? looksAgainAtMs(context, admission) : admission.untilMs;
       const view = pause?.by ?? input.views.find(({ counterId }) => counterId === blockedOn[0]);
       // What it waits for is room for its smallest form.
       const least = view && { ...view, bound: leastBound(view, input.fit) };
@@ -263,6 +265,19 @@ function concludeReserve(context: ReserveContext): ReserveResult {
     case "admitted":
       return concludeAdmitted(context, admission);
   }
+}
+
+/** Of a rolling window not the end of all it holds is waited for: with every part that leaves it, there may be room. */
+function looksAgainAtMs(
+  { book, operation, counters, input }: ReserveContext,
+  { blockedOn, untilMs }: Extract<Admission, { outcome: "wait" }>,
+): number {
+  const leaving = counters.map(({ compiled, scopeKey }, index) =>
+    blockedOn.includes(input.views[index]?.counterId ?? "")
+      ? leavesNextAtMs(stateAt(book, scopeKey, operation.atMs), compiled, operation.atMs)
+      : Infinity,
+  );
+  return Math.min(untilMs, ...leaving.filter((atMs) => atMs > operation.atMs));
 }
 
 function notBeforeKeyOf(paceKey: string): string {
