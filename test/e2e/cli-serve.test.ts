@@ -1,14 +1,11 @@
 /** `purser serve` and `purser demo` as processes of their own, with real signals, sockets and files. */
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, expect, it, onTestFinished } from "vitest";
 import { startSimulator } from "../../src/testing/testing.ts";
-
-const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+import * as processes from "./processes.ts";
 
 let folder = "";
 beforeAll(async () => {
@@ -16,57 +13,16 @@ beforeAll(async () => {
   return async () => rm(folder, { recursive: true, force: true });
 });
 
-interface Running {
-  child: ChildProcess;
-  out: () => string;
-  err: () => string;
-  /** Resolves with what matched as soon as it was printed. */
-  printed(pattern: RegExp, where?: "out" | "err"): Promise<RegExpExecArray>;
-  /** Resolves with the exit code. */
-  ended: Promise<number | null>;
-}
-
-function run(words: readonly string[], env: Record<string, string> = {}, cwd = folder): Running {
-  const child = spawn(process.execPath, [MAIN, ...words], { cwd, env: { PATH: process.env["PATH"] ?? "", ...env } });
-  const text = { out: "", err: "" };
-  const looks = new Set<() => void>();
-  const hear = (where: "out" | "err") => (chunk: Buffer) => {
-    text[where] += chunk.toString();
-    for (const look of looks) look();
-  };
-  child.stdout.on("data", hear("out"));
-  child.stderr.on("data", hear("err"));
-  const ended = once(child, "close").then(([code]) => code as number | null);
-  onTestFinished(() => void child.kill("SIGKILL"));
-  return {
-    child,
-    out: () => text.out,
-    err: () => text.err,
-    ended,
-    async printed(pattern, where = "out") {
-      return new Promise((resolve, reject) => {
-        const look = (): void => {
-          const found = pattern.exec(text[where]);
-          if (found === null) return;
-          looks.delete(look);
-          resolve(found);
-        };
-        looks.add(look);
-        void ended.then((code) => reject(new Error(`ended with ${code} before ${pattern}:\n${text.out}\n${text.err}`)));
-        look();
-      });
-    },
-  };
+function run(words: readonly string[], env: Record<string, string> = {}, cwd = folder): processes.Running {
+  return processes.run(words, { cwd, env });
 }
 
 async function serve(
   words: readonly string[] = [],
   env: Record<string, string> = {},
   cwd = folder,
-): Promise<Running & { url: string }> {
-  const running = run(["serve", "--port", "0", ...words], env, cwd);
-  const [, url = ""] = await running.printed(/^Gateway +(http:\S+)\n[^]*^Look .*\n/m);
-  return { ...running, url };
+): Promise<processes.Running & { url: string }> {
+  return processes.serve(words, { cwd, env });
 }
 
 async function askAt(url: string): Promise<Response> {

@@ -13,7 +13,7 @@ export const FIGURES = {
   Streams: ["reading", "forwarding"],
   Books: ["ledger and bill"],
   "Night story": ["spend"],
-  Hard: ["simulated schedules", "rounds on the engine"],
+  Hard: ["simulated schedules", "rounds on the engine", "rounds over sockets, 1 process", "rounds over sockets, 3 processes"],
   Waiting: ["own process", "another process"],
   Crash: ["kills", "kill images", "power cuts"],
   "Not in the way": ["coding agents", "over sockets"],
