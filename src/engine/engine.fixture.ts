@@ -223,7 +223,6 @@ export async function startEngine(yaml: string, options: Partial<EngineOptions> 
     notifier,
     rules: () => rules,
     ownerId: "own_me",
-    hasNeighbours: () => false,
     ...options,
   });
   const configure = async (text: string): Promise<void> => {

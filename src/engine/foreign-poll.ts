@@ -9,11 +9,11 @@ import type { WaitingLine } from "./waiting-line.ts";
 /** How often waiters look whether another process changed the ledger. */
 const FOREIGN_POLL_MS = 20;
 
-/** While somebody waits and another process shares the ledger, looks for changes of its. */
-export function createForeignPoll(
-  { ledger, clock, hasNeighbours }: { ledger: Ledger; clock: Clock; hasNeighbours: () => boolean },
-  line: WaitingLine,
-): { start(): void } {
+/**
+ * While somebody waits, looks for changes by other processes. Whether there are others is not asked: one that has just started, or is
+ * not known because a beat failed, frees money as well, and a look costs some microseconds.
+ */
+export function createForeignPoll({ ledger, clock }: { ledger: Ledger; clock: Clock }, line: WaitingLine): { start(): void } {
   let isRunning = false;
   let lastRevision: number | undefined;
   const look = async (): Promise<void> => {
@@ -22,12 +22,10 @@ export function createForeignPoll(
       lastRevision = undefined;
       return;
     }
-    if (hasNeighbours()) {
-      const revision = await ledger.revision().catch(() => lastRevision);
-      // The first look has nothing to compare with: what changed since the first waiter lay down is not known, so the line is told.
-      if (revision !== lastRevision) line.freedSomewhere();
-      lastRevision = revision;
-    }
+    const revision = await ledger.revision().catch(() => lastRevision);
+    // The first look has nothing to compare with: what changed since the first waiter lay down is not known, so the line is told.
+    if (revision !== lastRevision) line.freedSomewhere();
+    lastRevision = revision;
     clock.after(FOREIGN_POLL_MS, () => void look());
   };
   return {

@@ -16,8 +16,6 @@ export const BEAT_MS = 5_000;
 export const SILENT_MS_MAX = 60_000;
 
 export interface OwnerKeeper {
-  /** Whether another process is registered. */
-  hasNeighbours(): boolean;
   /** Whether the last beat reached the ledger. */
   isLedgerWritable(): boolean;
   /** Stops beating and signs off. A process that could not end all its calls stays known, so that the next one recovers them. */
@@ -38,7 +36,6 @@ export async function keepOwner(input: {
   freed: (counterIds: readonly string[]) => void;
 }): Promise<OwnerKeeper> {
   const { ledger, clock, notifier, me } = input;
-  let neighbours = 0;
   let isWritable = true;
   let isClosed = false;
   let cancelTimer = (): void => undefined;
@@ -64,7 +61,6 @@ export async function keepOwner(input: {
     listen(others);
     const dead = others.filter((owner) => input.isDead(owner) ?? isSilent(owner));
     for (const owner of dead) await recover(owner);
-    neighbours = others.length - dead.length;
   }
 
   async function recover(owner: Owner): Promise<void> {
@@ -95,7 +91,6 @@ export async function keepOwner(input: {
   await beat();
   cancelTimer = clock.after(BEAT_MS, () => void beatAgain());
   return {
-    hasNeighbours: () => neighbours > 0,
     isLedgerWritable: () => isWritable,
     async close() {
       isClosed = true;

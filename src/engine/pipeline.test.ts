@@ -434,7 +434,7 @@ describe("waiting in line", () => {
   });
 
   test("is over when another process frees something, which is noticed within 20 ms", async () => {
-    const bench = await startEngine(ONE_AT_A_TIME, { hasNeighbours: () => true });
+    const bench = await startEngine(ONE_AT_A_TIME);
     const running = await admit(bench);
     const waiter = begin(bench);
     await bench.clock.advance(500);
@@ -525,7 +525,7 @@ describe("what a running call holds", () => {
       const bench = await startEngine(TWO_FIT);
       const call = await admit(bench, { text: "x".repeat(4_000) } as Partial<IncomingCall>);
       const waiter = begin(bench);
-      await settle();
+      await bench.clock.advance(500);
       bench.flaky.failWith = failOnly("renew", failure);
 
       call.markSent();
@@ -595,6 +595,21 @@ describe("a ledger that cannot be written", () => {
 
     expect(bench.flaky.memory.entries.map(({ kind }) => kind)).toEqual(kinds);
     expect([bench.engine.unsettledCount, await bench.reserved()]).toEqual([0, 0n]);
+  });
+
+  test("that loses the answer to what is given back wakes who waits for it all the same", async () => {
+    const bench = await startEngine(ONE_AT_A_TIME);
+    bench.flaky.failWith = failOnly("reserve", "after");
+    expect(codeOf(await bench.engine.open(bench.callOf()))).toBe("ledger_unavailable");
+    bench.flaky.failWith = failOnly("void", "after");
+    const waiter = begin(bench);
+    await bench.clock.advance(1_000);
+    expect(codeOf(waiter.opening)).toBe("open");
+
+    bench.flaky.failWith = () => undefined;
+    await bench.clock.advance(1_000);
+
+    expect(codeOf(waiter.opening)).toBe("admitted");
   });
 
   test("at the settlement lets the call end, and is told when it is back", async () => {

@@ -42,8 +42,6 @@ export interface EngineOptions {
   /** Asked for every call, so that a reload takes effect with the next one. */
   rules: () => Rules;
   ownerId: string;
-  /** Whether another process shares the ledger, so that waiters must look for its changes. */
-  hasNeighbours: () => boolean;
 }
 
 /** Whether the caller is still there. */

@@ -126,11 +126,17 @@ export function createSettler(input: {
     try {
       const open = await ledger.openCalls(input.ownerId);
       const ending = new Set(Array.from(pending.keys(), ({ callId }) => callId));
-      for (const { callId } of open.filter((call) => !input.isHeld(call.callId) && !ending.has(call.callId))) {
-        const [result] = await ledger.apply([{ kind: "void", atMs: clock.nowMs(), callId, reason: "ledger_unavailable" }]);
-        freed(result?.freedCounterIds ?? []);
-      }
+      const unknown = open.filter(({ callId }) => !input.isHeld(callId) && !ending.has(callId));
+      const voids = unknown.map(({ callId }): Ending => ({
+        kind: "void",
+        atMs: clock.nowMs(),
+        callId,
+        reason: "ledger_unavailable",
+      }));
+      // From here on endings like any other: asked for until they are answered, for somebody may wait for what they free.
+      for (const each of voids) pending.set(each, undefined);
       sweeps.done = asked;
+      await Promise.all(voids.map(tryEnd));
     } catch (error) {
       if (isLedgerUnavailable(error)) return;
       notifier.warn("internal_error", { message: error instanceof Error ? error.message : "unknown" });

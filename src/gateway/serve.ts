@@ -86,7 +86,6 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   const me = describeThisProcess(ids.next("own"), clock.nowMs());
   let config = input.config;
   let book = await loadPriceBook(config);
-  let neighbours = (): boolean => false;
 
   await ledger.configure({ version: config.version, limits: config.limits, downgrade: config.downgrade, atMs: clock.nowMs() });
   const engine = createEngine({
@@ -102,7 +101,6 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       onLedgerUnavailable: config.onLedgerUnavailable,
     }),
     ownerId: me.ownerId,
-    hasNeighbours: () => neighbours(),
   });
   const owner = await keepOwner({
     ledger,
@@ -112,7 +110,6 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
     isDead: (other) => isOwnerDead(other, me),
     freed: (counterIds) => engine.freed(counterIds),
   });
-  neighbours = () => owner.hasNeighbours();
 
   const upstream = createUpstream(config.upstreams.anthropic, input.timeouts);
   const load = input.load ?? createLoadProbe();

@@ -32,7 +32,7 @@ const folder = mkdtempSync(join(tmpdir(), "purser-waiting-"));
 
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function engineOn(ledger: Ledger, ownerId: string, hasNeighbours: boolean): Engine {
+function engineOn(ledger: Ledger, ownerId: string): Engine {
   const ids = createCountingIds();
   return createEngine({
     ledger,
@@ -42,7 +42,6 @@ function engineOn(ledger: Ledger, ownerId: string, hasNeighbours: boolean): Engi
     notifier: createRecordingNotifier(),
     rules: () => ({ book, downgrade: new Map(), onUnpricedModel: "deny", onLedgerUnavailable: "deny" }),
     ownerId,
-    hasNeighbours: () => hasNeighbours,
   });
 }
 
@@ -96,7 +95,7 @@ const medianOf = (sortedMs: readonly number[]): number => sortedMs[Math.floor((s
 test("a waiter goes on at once when its own process freed the money", async () => {
   const flaky = createFlakyLedger();
   await flaky.ledger.configure(ONE_AT_A_TIME);
-  const engine = engineOn(flaky.ledger, "own_1", false);
+  const engine = engineOn(flaky.ledger, "own_1");
   let endedAtMs = Infinity;
   // Looked at before it is applied, never failed.
   flaky.failWith = ({ kind }) => {
@@ -117,7 +116,7 @@ test("a waiter goes on soon when another process freed the money", async () => {
     await ledger.beat(ownerOf(`own_${index + 1}`));
     await ledger.configure(ONE_AT_A_TIME);
   }
-  const [spender, waiter] = [engineOn(ledgers[0], "own_1", true), engineOn(ledgers[1], "own_2", true)];
+  const [spender, waiter] = [engineOn(ledgers[0], "own_1"), engineOn(ledgers[1], "own_2")];
 
   const tookMs = await measureMs({ spender, waiter });
 

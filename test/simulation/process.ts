@@ -20,6 +20,8 @@ const RETRY_MS = 500;
 export interface InLine {
   operation: ReserveOperation;
   blockedOn: readonly string[];
+  /** It waits for a limit's end: it holds nobody back. */
+  isPaused: boolean;
   /** In the order of the first time it was told to wait. */
   place: number;
   toldAtStep: number;
@@ -42,8 +44,11 @@ export class Process implements StoreClient {
   stalledUntilMs = 0;
   /** Set once it has registered. */
   engine: Engine | undefined;
-  hasJumped = false;
+  /** When its clock was last set, on the timeline; `-Infinity`: never. */
+  jumpedAtMs = -Infinity;
   readonly line = new Map<string, InLine>();
+  /** Who was ever told to wait for a limit's end. */
+  readonly paused = new Set<string>();
   readonly clock: Clock;
   readonly #world: ProcessWorld;
   readonly #handle: StoreHandle;
@@ -84,7 +89,7 @@ export class Process implements StoreClient {
 
   setClock(byMs: number): void {
     this.#skewMs += byMs;
-    this.hasJumped = true;
+    this.jumpedAtMs = this.#world.timeline.nowMs;
   }
 
   /** As the gateway starts: limits, engine, owner. */
@@ -101,7 +106,6 @@ export class Process implements StoreClient {
         }
       },
     };
-    let neighbours = (): boolean => false;
     try {
       await this.configure();
       const engine = createEngine({
@@ -112,7 +116,6 @@ export class Process implements StoreClient {
         notifier,
         rules: () => world.rules,
         ownerId: this.id,
-        hasNeighbours: () => neighbours(),
       });
       const nowMs = this.clock.nowMs();
       const me = {
@@ -124,7 +127,7 @@ export class Process implements StoreClient {
         startedAtMs: nowMs,
         beatAtMs: nowMs,
       };
-      const keeper = await keepOwner({
+      await keepOwner({
         ledger,
         clock: this.clock,
         notifier,
@@ -132,7 +135,6 @@ export class Process implements StoreClient {
         isDead: ({ ownerId }) => world.isOwnerDead(ownerId),
         freed: (counterIds) => engine.freed(counterIds),
       });
-      neighbours = () => keeper.hasNeighbours();
       this.engine = engine;
       world.trace(`${this.id} runs`);
     } catch (error) {
@@ -194,7 +196,9 @@ export class Process implements StoreClient {
     const name = nameOf(operation);
     if (result.outcome === "wait") {
       const place = this.line.get(name)?.place ?? (this.#places += 1);
-      this.line.set(name, { operation, blockedOn: result.blockedOn, place, toldAtStep: this.#world.stepCount });
+      const isPaused = result.pause !== undefined;
+      if (isPaused) this.paused.add(name);
+      this.line.set(name, { operation, blockedOn: result.blockedOn, isPaused, place, toldAtStep: this.#world.stepCount });
       return;
     }
     // A free name is tried again from the same place in line.
@@ -202,7 +206,8 @@ export class Process implements StoreClient {
     this.leaveLine(name);
     if (result.outcome !== "reserved" || before === undefined || operation.isForced === true) return;
     // Nobody who lay in line when this call asked, on something it takes, is passed by it.
-    for (const [waiter, { blockedOn, toldAtStep }] of before.waiters) {
+    for (const [waiter, { blockedOn, isPaused, toldAtStep }] of before.waiters) {
+      if (isPaused) continue;
       const hadLeft = (this.#left.get(waiter) ?? Infinity) <= before.step;
       const shared = blockedOn.find((id) => result.counterIds.includes(id));
       if (shared === undefined || hadLeft || toldAtStep >= before.step) continue;
