@@ -50,7 +50,7 @@ async function playRound(scope: string, measure: string, random: ReturnType<type
     running.markSent();
     const nowMs = bench.clock.nowMs();
     const exchange = new Exchange(
-      { model: MODEL, bytes, maxTokens, cache: "none" },
+      { model: MODEL, read: { bytes, share: 1 }, maxTokens, cache: "none" },
       { end: "ok", isGreedy: true, nowMs, random },
     );
     const meter = running.openMeter("text/event-stream");

@@ -43,7 +43,7 @@ const USUAL = [
   "adjust done",
 ];
 /** Met by hundreds of programs, not by every dozen. */
-const RARE = ["uncounted", "adjust already_done", "settled late", "throttled", "downgraded", "graced"];
+const RARE = ["uncounted", "adjust already_done", "settled late", "throttled", "downgraded", "graced", "paused", "fitted"];
 
 /** Kinds of answer that a run must have met to mean something, and did not. */
 function missingKinds(tally: Tally, kinds: readonly string[]): string[] {

@@ -93,7 +93,9 @@ export function totalsUnder(
   return { spent, reserved };
 }
 
-/** The amount above which a limit admits nothing: its first `stop` or `grace`. */
+const REFUSING = new Set(["stop", "grace", "pause"]);
+
+/** The amount above which a limit admits nothing: its first `stop`, `grace` or `pause`. */
 export function ceilingOf(limit: Limit): bigint | undefined {
-  return limit.thresholds.find(({ actions }) => actions.some(({ kind }) => kind === "stop" || kind === "grace"))?.amount;
+  return limit.thresholds.find(({ actions }) => actions.some(({ kind }) => REFUSING.has(kind)))?.amount;
 }

@@ -82,6 +82,10 @@ const AMOUNTS: Record<Measure, [number, number]> = {
 const ends: fc.Arbitrary<Action[]> = fc.oneof(
   { weight: 4, arbitrary: fc.constant<Action[]>([{ kind: "stop" }]) },
   { weight: 2, arbitrary: fc.constant<Action[]>([{ kind: "grace", overdraftBps: 2_000, callsMax: 2 }]) },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom<Action[]>([{ kind: "pause", upToMs: 900_000 }], [{ kind: "pause", upToMs: 2 * DAY_MS }]),
+  },
   { weight: 1, arbitrary: fc.constant<Action[]>([{ kind: "alert" }]) },
 );
 

@@ -211,6 +211,7 @@ export class Run {
       case "wait":
         known.isWaiting = true;
         if (known.operation.heldBack.length === 0) this.#assertThereWasNoRoom(known.operation);
+        if (result.pause !== undefined) this.#pause(known, result.pause.sinceMs, result.untilMs);
         return;
       case "throttled":
         known.isWaiting = true;
@@ -236,6 +237,18 @@ export class Run {
     known.operation = { ...known.operation, candidates };
     await this.#reserve(known);
     if (known.oracle?.status === "open") throw new Error("a call was admitted that had to be counted first");
+  }
+
+  /** A pause begins once, however often the call is woken in it, and ends in time. */
+  #pause(known: Known, sinceMs: number, untilMs: number): void {
+    const { operation } = known;
+    const upTo = this.#limits.flatMap(({ thresholds }) => thresholds.flatMap(({ actions }) => actions));
+    const most = Math.max(0, ...upTo.map((action) => (action.kind === "pause" ? action.upToMs : 0)));
+    assertThat(sinceMs).toBe(operation.pausedSinceMs ?? operation.atMs);
+    assertThat(untilMs).toBeGreaterThan(operation.atMs);
+    assertThat(untilMs).toBeLessThanOrEqual(sinceMs + most);
+    known.operation = { ...operation, pausedSinceMs: sinceMs };
+    this.#count("paused");
   }
 
   #admit({ call, atMs }: ReserveOperation, candidate: Candidate): OracleCall {

@@ -20,6 +20,8 @@ interface Kept {
   usd: bigint;
   input: number;
   output: number;
+  /** What corrections since its ending come to. */
+  adjusted: bigint;
   actual: { usd: bigint; input: number; reads: number; output: number } | undefined;
 }
 
@@ -109,6 +111,7 @@ export class Oracle {
           usd: decision.usdBound ?? 0n,
           input: decision.inputTokensBound,
           output: decision.outputTokensBound,
+          adjusted: 0n,
           actual: undefined,
         };
         this.calls.set(callId, kept);
@@ -130,6 +133,8 @@ export class Oracle {
           return this.blame("I6", `${callId} was settled while ${call?.status ?? "unknown"}`);
         }
         call.status = "settled";
+        // Corrected by a person before anything was told: what is told takes the place of that.
+        call.adjusted = 0n;
         const { tokens } = body.result;
         const input = tokens.uncachedInputTokens + tokens.cacheReadTokens + tokens.cacheWrite5mTokens + tokens.cacheWrite1hTokens;
         call.actual = { usd: entry.costNanoUsd ?? call.usd, input, reads: tokens.cacheReadTokens, output: tokens.outputTokens };
@@ -147,6 +152,12 @@ export class Oracle {
       case "denied":
         this.count(`denied ${body.code}`);
         return this.#checkDenied(entry.atMs, body);
+      case "adjusted":
+        if (call === undefined || call.status === "open" || call.status === "voided") {
+          return this.blame("I6", `${callId} was corrected while ${call?.status ?? "unknown"}`);
+        }
+        call.adjusted += body.deltaNanoUsd;
+        return this.count("corrected");
       case "alert":
         return this.count("alerts");
       case "filled":
@@ -170,10 +181,11 @@ export class Oracle {
     if (told !== undefined && told !== actual.usd)
       this.blame("I6", `${call.callId} is settled at ${actual.usd}, the bill is ${told}`);
     if (told !== undefined) this.count("settled at the told bill");
-    // Told more than anything bounds, or a figure that is none after the hold was lowered: counted in full, and told.
-    if (exchange.end === "above" || exchange.end === "garbled") return this.count("settled without a bound");
+    // Told more than anything bounds: counted in full, and told.
+    if (exchange.end === "above") return this.count("settled without a bound");
     if (actual.usd > call.usd || actual.input > call.input || actual.output > call.output) {
-      this.blame("bound", `${call.callId} settled above what it held: ${actual.usd} of ${call.usd} (${exchange.end})`);
+      const [found, held] = [actual, call].map(({ usd, input, output }) => `${usd} (input ${input}, output ${output})`);
+      this.blame("bound", `${call.callId} settled above what it held: ${found} of ${held}, ${exchange.end}`);
     }
   }
 
@@ -209,17 +221,17 @@ export class Oracle {
     if (decision === undefined || view === undefined) return;
     const limit = this.limits.find(({ name }) => name === view.limit);
     if (limit === undefined) return this.blame("refusal", `${call.callId} was refused by ${view.limit}, which is not in force`);
-    const held = {
-      ...decision,
-      usd: decision.usdBound ?? 0n,
-      input: decision.inputTokensBound,
-      output: decision.outputTokensBound,
-    };
     const asked = this.#asked(call.scopes);
-    if (asked !== undefined && held.usd > costOf(decision.canonicalModel as ModelName, mostTokens(asked), true)) {
-      this.blame("bound", `${call.callId} was refused for a bound of ${held.usd}`);
+    if (asked === undefined) return this.blame("scope", `${call.callId} was refused and nobody asked for it`);
+    const output = limit.fit === "off" ? asked.maxTokens : this.#usefulTokens(call.scopes, asked.maxTokens, decision.admit.fit);
+    const input = decision.inputTokensBound;
+    // Asked for with less output it is held at its input's share of the dearest rate and at that output.
+    const most = mostTokens({ bytes: input, maxTokens: output, cache: asked.cache });
+    const usd = costOf(decision.canonicalModel as ModelName, most, true);
+    if ((decision.usdBound ?? 0n) > costOf(decision.canonicalModel as ModelName, mostTokens(asked), true)) {
+      this.blame("bound", `${call.callId} was refused for a bound of ${decision.usdBound}`);
     }
-    const bound = amountFor(limit, held);
+    const bound = amountFor(limit, { usd, input, output });
     const ceiling = ceilingOf(limit, false) ?? 0n;
     const { spent } = this.#mostTotals(limit, call, decision.canonicalModel, atMs);
     if (spent + bound > ceiling) return;
@@ -227,6 +239,18 @@ export class Oracle {
     if (code === "rate_limited" && limit.thresholds.some(({ actions }) => actions.some(({ kind }) => kind === "throttle")))
       return;
     this.blame("refusal", `${call.callId} was refused (${code}) by ${limit.name}: ${spent} + ${bound} fits ${ceiling}`);
+  }
+
+  /** The smallest output that is still of use: as the engine says, which may be no more than its agent was seen to write, or 1,024. */
+  #usefulTokens(scopes: Scopes, asked: number, fit: { leastMaxTokens: number } | undefined): number {
+    const least = fit?.leastMaxTokens ?? asked;
+    const seen = [...this.calls.values()].filter(
+      (call) => call.scopes.agent === scopes.agent && call.scopes.project === scopes.project,
+    );
+    const most = Math.max(1_024, ...seen.map(({ actual }) => actual?.output ?? 0));
+    if (least > Math.min(asked, most)) this.blame("fit", `of ${asked} tokens ${least} are the least of use, at most ${most}`);
+    this.count(least < asked ? "refused in its smallest form" : "refused as asked");
+    return least;
   }
 
   #mostTotals(limit: Limit, call: CallFacts, model: string, atMs: number): { spent: bigint; reserved: bigint } {
@@ -244,9 +268,7 @@ export class Oracle {
       if (ceiling === undefined) continue;
       for (const scope of scopesUnder(limit, call.scopes, candidate.canonicalModel)) {
         const isFull = [atMs, atMs - slackMs].some((instant) => {
-          // A waiter does not look again when what runs grows older than a rolling window, but when the window is over.
-          const lateMs = limit.window.kind === "rolling" ? limit.window.lengthMs : 0;
-          const { spent, reserved } = this.totals(limit, scope, instant, slackOf(limit) + lateMs);
+          const { spent, reserved } = this.totals(limit, scope, instant, slackOf(limit));
           return spent + reserved + amountFor(limit, held) > ceiling;
         });
         if (isFull) blocked.add(`${limit.name} ${scope}`);
@@ -273,7 +295,7 @@ export class Oracle {
       if (limit.measure === "requests") spent += 1n;
       else if (limit.measure === "concurrency") reserved += isOpen ? 1n : 0n;
       else if (isOpen) reserved += amountFor(limit, call);
-      else spent += amountFor(limit, call.actual ?? call);
+      else spent += amountFor(limit, call.actual ?? call) + (limit.measure === "usd" ? call.adjusted : 0n);
     }
     return { spent, reserved };
   }
@@ -342,7 +364,7 @@ function ceilingOf(limit: Limit, isGraced: boolean): bigint | undefined {
   for (const { amount, actions } of limit.thresholds) {
     const grace = actions.find((action) => action.kind === "grace");
     if (grace?.kind === "grace") return isGraced ? amount + (amount * BigInt(grace.overdraftBps)) / 10_000n : amount;
-    if (actions.some(({ kind }) => kind === "stop")) return amount;
+    if (actions.some(({ kind }) => kind === "stop" || kind === "pause")) return amount;
   }
   return undefined;
 }

@@ -34,6 +34,8 @@ export type PlannedTrouble =
   | { kind: "stall"; atMs: number; which: number; forMs: number }
   | { kind: "clock"; atMs: number; which: number; byMs: number }
   | { kind: "outage"; atMs: number; forMs: number }
+  /** An operator corrects what a call that is over is counted with. */
+  | { kind: "adjust"; atMs: number; which: number; deltaBps: number }
   | { kind: "reload"; atMs: number; limits: readonly Limit[] };
 
 export interface Plan {
@@ -94,7 +96,43 @@ const MEASURES: readonly [Measure, ...Measure[]] = [
   "concurrency",
 ];
 
-export function planOf(seed: number): Plan {
+/**
+ * What schedules consist of; a seed that is kept names the one it failed under. 2: limits that pause or do not fit, corrections, the
+ * ledger in SQLite.
+ */
+export const GRAMMAR = 2;
+
+export function planOf(seed: number, grammar: number = GRAMMAR): Plan {
+  const plan = firstPlanOf(seed);
+  return grammar < 2 ? plan : widened(plan, createRandom(seed).fork("second"));
+}
+
+/** Each limit's own draws hang on its name, so that a reload that keeps it changes nothing else of it. */
+function widened(plan: Plan, random: Random): Plan {
+  const widen = (limits: readonly Limit[]): Limit[] => limits.map((limit) => widenedLimit(limit, random.fork(limit.name)));
+  const troubles = plan.troubles.map((trouble) =>
+    trouble.kind === "reload" ? { ...trouble, limits: widen(trouble.limits) } : trouble,
+  );
+  const adjusting = Array.from({ length: random.pick([0, 0, 0, 1, 4]) }, (): PlannedTrouble => {
+    return { kind: "adjust", atMs: random.int(1, plan.calmAtMs), which: random.int(0, 99), deltaBps: random.int(-9_000, 9_000) };
+  });
+  return { ...plan, limits: widen(plan.limits), troubles: [...troubles, ...adjusting] };
+}
+
+function widenedLimit(limit: Limit, random: Random): Limit {
+  const canPause = limit.window.kind !== "lifetime" && limit.measure !== "concurrency" && random.chance(0.2);
+  const pause: Action = { kind: "pause", upToMs: random.pick([15_000, 60_000, 300_000]) };
+  return {
+    ...limit,
+    ...(random.chance(0.2) ? { fit: "off" as const } : {}),
+    thresholds: limit.thresholds.map((threshold) => ({
+      ...threshold,
+      actions: threshold.actions.map((action) => (canPause && action.kind === "stop" ? pause : action)),
+    })),
+  };
+}
+
+function firstPlanOf(seed: number): Plan {
   const root = createRandom(seed);
   const random = root.fork("shape");
   const processes = random.pick([1, 1, 2, 3]);

@@ -16,7 +16,7 @@ import prices from "../../prices/anthropic.json" with { type: "json" };
 import { Oracle, type Asked, type Tally } from "./oracle.ts";
 import { planOf, type Plan, type PlannedCall, type PlannedTrouble } from "./plan.ts";
 import { Process, type ProcessWorld } from "./process.ts";
-import { createRandom } from "./random.ts";
+import { createRandom, hashOf } from "./random.ts";
 import type { Tampering } from "./store.ts";
 import { Timeline } from "./timeline.ts";
 import { Exchange, type ModelName } from "./upstream.ts";
@@ -27,14 +27,14 @@ const TIMEOUT_MS = 40_000;
 /** Waiting ends by then, whatever the ledger's pace: one minute in line, and one start of a throttled call after it. */
 const WAIT_MS_MAX = 60_000;
 const THROTTLE_MS_MAX = 31_000;
+/** A limit's own pause may be so much longer. */
+const PAUSE_MS_MAX = 300_000;
 /** A ledger that answers late, several times over. */
 const LEDGER_SLACK_MS = 40_000;
 /** So much after the last trouble everything must be over: a silent owner is taken for dead after a minute. */
-const END_MS = 400_000;
+const END_MS = 1_000_000;
 /** A waiter goes on within 50 ms of what another process freed; the commits of that take their time as well. */
 const QUIET_MS = 150;
-/** A neighbour that just started is known with the next beat. */
-const KNOWN_MS = 5_500;
 
 export interface Outcome {
   seed: number;
@@ -43,6 +43,8 @@ export interface Outcome {
 }
 
 export interface RunOptions {
+  /** Of which kind the plan is; absent: the newest. */
+  grammar?: number;
   tally?: Tally;
   tampering?: Tampering;
   hasTrace?: boolean;
@@ -70,7 +72,7 @@ interface Caller {
 }
 
 export async function runSchedule(seed: number, options: RunOptions = {}): Promise<Outcome> {
-  const schedule = new Schedule(planOf(seed), options);
+  const schedule = new Schedule(planOf(seed, options.grammar), options);
   await schedule.run();
   return { seed, violations: schedule.oracle.violations, trace: schedule.lines };
 }
@@ -220,13 +222,13 @@ class Schedule implements ProcessWorld {
       for (const process of this.#alive()) process.soon(this.#net.int(0, 300), () => void process.reload());
       return;
     }
+    if (trouble.kind === "adjust") return this.#adjust(trouble);
     const alive = this.#alive();
     const process = alive[trouble.which % Math.max(1, alive.length)];
     if (process === undefined) return undefined;
     if (trouble.kind === "clock") {
-      // Machines that share a ledger agree within seconds; a machine's clock stays where it was set, whatever runs on it.
-      const byMs =
-        this.#plan.processes > 1 || !this.#plan.seesDead ? Math.max(-5_000, Math.min(5_000, trouble.byMs)) : trouble.byMs;
+      // A machine's clock stays where it was set, whatever runs on it.
+      const { byMs } = trouble;
       process.setClock(byMs);
       this.#skewsMs[indexOf(process)] = (this.#skewsMs[indexOf(process)] ?? 0) + byMs;
       return this.oracle.count("clock jumps");
@@ -236,6 +238,21 @@ class Schedule implements ProcessWorld {
       return this.oracle.count("stalls");
     }
     return this.#crash(process, trouble);
+  }
+
+  /** As the command line does it, from a process of its own; twice, as a person may. */
+  async #adjust({ which, deltaBps }: Extract<PlannedTrouble, { kind: "adjust" }>): Promise<void> {
+    const ended = [...this.oracle.calls.values()].filter(({ status }) => status === "settled" || status === "expired");
+    const call = ended[which % Math.max(1, ended.length)];
+    if (call === undefined || this.timeline.nowMs < this.#downUntilMs) return;
+    const { callId } = call;
+    const deltaNanoUsd = ((call.actual?.usd ?? call.usd) * BigInt(deltaBps)) / 10_000n;
+    if (deltaNanoUsd === 0n) return;
+    const adjustmentId = `adj_${which}_${deltaBps}`;
+    const atMs = this.startMs + this.timeline.nowMs;
+    const operation = { kind: "adjust" as const, atMs, callId, adjustmentId, deltaNanoUsd, reason: "r", by: "somebody" };
+    for (let times = 0; times < 2; times += 1) await this.base.apply([operation]);
+    this.committed();
   }
 
   async #crash(process: Process, { downMs, upstreamStops }: Extract<PlannedTrouble, { kind: "crash" }>): Promise<void> {
@@ -350,10 +367,11 @@ class Schedule implements ProcessWorld {
       (sum, each) => sum + (each.kind === "stall" || each.kind === "outage" ? each.forMs : 0),
       0,
     );
-    const most = Math.min(WAIT_MS_MAX + THROTTLE_MS_MAX, deadlineMs) + LEDGER_SLACK_MS + stalledMs;
+    const pausedMs = caller.process.paused.has(caller.name) ? PAUSE_MS_MAX : 0;
+    const most = Math.min(WAIT_MS_MAX + pausedMs + THROTTLE_MS_MAX, deadlineMs) + LEDGER_SLACK_MS + stalledMs;
     if (waitedMs > most) this.oracle.blame("end", `caller ${caller.name} waited ${waitedMs} ms, at most ${most} were due`);
-    if (opening.outcome !== "refused" || opening.refusal.details.code !== "held_by_calls_in_flight" || caller.process.hasJumped)
-      return;
+    if (opening.outcome !== "refused" || opening.refusal.details.code !== "held_by_calls_in_flight") return;
+    if (caller.process.jumpedAtMs >= caller.startedAtMs) return;
     const least = Math.min(WAIT_MS_MAX, deadlineMs) - 1;
     if (waitedMs < least)
       this.oracle.blame("refusal", `caller ${caller.name} was told to come back after ${waitedMs} ms of ${least}`);
@@ -391,10 +409,12 @@ class Schedule implements ProcessWorld {
       max_tokens: number;
     };
     const { bytes, cache } = caller.asked;
+    // The model reads the same text as the same tokens each time, whatever may be written after it.
+    const read = { bytes: bytes - String(caller.asked.maxTokens).length, share: shareOf(`${model} ${caller.planned.textBytes}`) };
     this.timeline.after(this.#net.int(0, 40), () => {
       const { isGreedy } = this.#plan;
       const nowMs = this.timeline.nowMs;
-      const exchange = new Exchange({ model, maxTokens, bytes, cache }, { end, isGreedy, nowMs, random: this.#net });
+      const exchange = new Exchange({ model, maxTokens, read, cache }, { end, isGreedy, nowMs, random: this.#net });
       caller.exchange = exchange;
       if (caller.cancelledAtMs !== undefined) exchange.stopsAtMs = Math.max(nowMs, caller.cancelledAtMs);
       this.oracle.accept(call.callId, exchange);
@@ -524,22 +544,20 @@ class Schedule implements ProcessWorld {
       )
     )
       return;
-    // Where an answer was lost, what it freed is told with the next one; that is judged by the deadlines alone.
-    if (this.#plan.faultShare > 0) return;
-    const isNew = alive.length > 1 && alive.some(({ startedAtMs }) => nowMs - startedAtMs < KNOWN_MS);
     for (const process of alive) {
-      if (isNew || process.hasJumped || process.stalledUntilMs > nowMs - QUIET_MS) continue;
+      // Whoever lay down before its clock was set sleeps on as long as it meant to.
+      if (nowMs < process.jumpedAtMs + WAIT_MS_MAX || process.stalledUntilMs > nowMs - QUIET_MS) continue;
       // An ending whose answer was lost may have freed something that this process learns of when it asks again.
       if ((process.engine?.unsettledCount ?? 0) > 0) continue;
       const blocked = new Set<string>();
-      for (const [name, { operation, place }] of [...process.line].sort(([, a], [, b]) => a.place - b.place)) {
+      for (const [name, { operation, isPaused, place }] of [...process.line].sort(([, a], [, b]) => a.place - b.place)) {
         const [candidate] = operation.candidates;
         if (candidate === undefined) continue;
         const own = this.oracle.blockedBy(operation.call, candidate, process.clock.nowMs(), QUIET_MS);
         const shared = this.oracle.placesOf(operation.call, candidate).filter((each) => blocked.has(each) || own.has(each));
         if (shared.length === 0) this.oracle.blame("wait", `caller ${name} (${place}) at ${process.id} waits for what is free`);
-        for (const each of shared) blocked.add(each);
-        this.oracle.count("waiters looked at");
+        if (!isPaused) for (const each of shared) blocked.add(each);
+        this.oracle.count(isPaused ? "paused looked at" : "waiters looked at");
       }
     }
   }
@@ -548,6 +566,11 @@ class Schedule implements ProcessWorld {
 /** Which machine a process runs on. */
 function indexOf({ id }: Process): number {
   return Number(id.slice(1).split(".")[0]);
+}
+
+/** Above 0, at most 1. */
+function shareOf(text: string): number {
+  return (hashOf(text) + 1) / 2 ** 32;
 }
 
 function bodyOf({ model, maxTokens, textBytes, isStream, cache }: PlannedCall): Uint8Array {

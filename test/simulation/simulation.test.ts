@@ -27,8 +27,8 @@ function replayed(seed: number): string {
   return `node test/simulation/replay.ts ${seed}`;
 }
 
-test.each(kept)("seed $seed holds: $why", async ({ seed }) => {
-  expect((await runSchedule(seed)).violations).toEqual([]);
+test.each(kept)("seed $seed holds: $why", async ({ seed, grammar }) => {
+  expect((await runSchedule(seed, { grammar })).violations).toEqual([]);
 });
 
 test("two runs of a seed are the same, event for event", { timeout: 120_000 }, async () => {
@@ -66,6 +66,10 @@ test(
       "reloads",
       "stalls",
       "clock jumps",
+      "corrected",
+      "fitted",
+      "paused looked at",
+      "refused in its smallest form",
     ];
     const refused = ["limit_reached", "limit_too_small", "rate_limited", "ledger_unavailable", "held_by_calls_in_flight"];
     const met = [...tried, ...refused.map((code) => `refused ${code}`), "filled to the last unit", "settled at the told bill"];

@@ -80,16 +80,18 @@ export class Exchange {
   /** Set once the whole usage was told: what the books must say then, to the nano-dollar. */
   toldNanoUsd: bigint | undefined;
 
-  /** @param isGreedy bills all that the request allows. */
+  /**
+   * @param request.read the bytes the model reads, and for how large a share of them there is a token.
+   * @param options.isGreedy bills all that the request allows.
+   */
   constructor(
-    request: { model: ModelName; bytes: number; maxTokens: number; cache: "none" | "5m" | "1h" },
+    request: { model: ModelName; read: { bytes: number; share: number }; maxTokens: number; cache: "none" | "5m" | "1h" },
     options: { end: End; isGreedy: boolean; nowMs: number; random: Random },
   ) {
     const { end, isGreedy, nowMs, random } = options;
     const share = isGreedy ? 1 : random.next() ** 2;
-    const part = (tokens: number): number => Math.max(1, Math.ceil(tokens * (isGreedy ? 1 : random.next())));
     const times = end === "above" ? 3 : 1;
-    const all = part(request.bytes);
+    const all = Math.max(1, Math.ceil(request.read.bytes * (isGreedy ? 1 : request.read.share)));
     const read = isGreedy || request.cache === "none" ? 0 : random.int(0, all - 1);
     const written = all - read;
     this.model = request.model;
