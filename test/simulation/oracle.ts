@@ -244,10 +244,11 @@ export class Oracle {
   /** The smallest output that is still of use: as the engine says, which may be no more than its agent was seen to write, or 1,024. */
   #usefulTokens(scopes: Scopes, asked: number, fit: { leastMaxTokens: number } | undefined): number {
     const least = fit?.leastMaxTokens ?? asked;
-    const seen = [...this.calls.values()].filter(
-      (call) => call.scopes.agent === scopes.agent && call.scopes.project === scopes.project,
-    );
-    const most = Math.max(1_024, ...seen.map(({ actual }) => actual?.output ?? 0));
+    const isAnothers = (call: Kept | undefined): boolean =>
+      call !== undefined && (call.scopes.agent !== scopes.agent || call.scopes.project !== scopes.project);
+    // What an engine saw of a call may not be in the books yet.
+    const seen = [...this.exchanges].filter(([callId]) => !isAnothers(this.calls.get(callId)));
+    const most = Math.max(1_024, ...seen.map(([, { tokens }]) => tokens.output));
     if (least > Math.min(asked, most)) this.blame("fit", `of ${asked} tokens ${least} are the least of use, at most ${most}`);
     this.count(least < asked ? "refused in its smallest form" : "refused as asked");
     return least;

@@ -49,6 +49,8 @@ export interface Plan {
   /** Whether processes can see that another is dead; otherwise only that it is silent. */
   seesDead: boolean;
   isGreedy: boolean;
+  /** Whether the ledger is a real file. */
+  isOnFile: boolean;
   /** Share of commits that fail, before or after they happened. */
   faultShare: number;
   slowShare: number;
@@ -107,6 +109,9 @@ export function planOf(seed: number, grammar: number = GRAMMAR): Plan {
   return grammar < 2 ? plan : widened(plan, createRandom(seed).fork("second"));
 }
 
+/** A real file, and threads for every process, cost a hundred times as much: one seed in so many has them. */
+export const ON_FILE_EVERY = 1_000;
+
 /** Each limit's own draws hang on its name, so that a reload that keeps it changes nothing else of it. */
 function widened(plan: Plan, random: Random): Plan {
   const widen = (limits: readonly Limit[]): Limit[] => limits.map((limit) => widenedLimit(limit, random.fork(limit.name)));
@@ -116,7 +121,8 @@ function widened(plan: Plan, random: Random): Plan {
   const adjusting = Array.from({ length: random.pick([0, 0, 0, 1, 4]) }, (): PlannedTrouble => {
     return { kind: "adjust", atMs: random.int(1, plan.calmAtMs), which: random.int(0, 99), deltaBps: random.int(-9_000, 9_000) };
   });
-  return { ...plan, limits: widen(plan.limits), troubles: [...troubles, ...adjusting] };
+  const isOnFile = plan.seed % ON_FILE_EVERY === 0;
+  return { ...plan, isOnFile, limits: widen(plan.limits), troubles: [...troubles, ...adjusting] };
 }
 
 function widenedLimit(limit: Limit, random: Random): Limit {
@@ -150,6 +156,7 @@ function firstPlanOf(seed: number): Plan {
     onLedgerUnavailable: random.chance(0.08) ? "allow" : "deny",
     seesDead: random.chance(0.7),
     isGreedy: calls.isGreedy,
+    isOnFile: false,
     faultShare: isCalm ? 0 : random.pick([0, 0.02, 0.1]),
     slowShare: isCalm ? 0 : random.pick([0, 0.05]),
     calls: calls.all,

@@ -10,6 +10,7 @@ import { isLedgerUnavailable } from "../../src/engine/refusing.ts";
 import type { Rules } from "../../src/engine/rules.ts";
 import { createSystemClock } from "../../src/gateway/system.ts";
 import type { Limit } from "../../src/core/limits/limit.ts";
+import type { Ledger } from "../../src/ledger/ledger.ts";
 import type { Oracle } from "./oracle.ts";
 import { openHandle, type StoreClient, type StoreHandle, type StoreWorld } from "./store.ts";
 
@@ -51,7 +52,8 @@ export class Process implements StoreClient {
   readonly paused = new Set<string>();
   readonly clock: Clock;
   readonly #world: ProcessWorld;
-  readonly #handle: StoreHandle;
+  /** Set once it has opened the ledger. */
+  #handle: StoreHandle | undefined;
   #skewMs: number;
   #names = 0;
   #places = 0;
@@ -71,15 +73,14 @@ export class Process implements StoreClient {
       monotonicMs: () => timeline.nowMs,
     });
     this.clock = { nowMs: () => machine.nowMs(), after: (waitMs, run) => this.#after(waitMs, run) };
-    this.#handle = openHandle(world, this);
   }
 
   get isIdle(): boolean {
-    return this.#handle.isIdle;
+    return this.#handle?.isIdle !== false;
   }
 
   async die(): Promise<void> {
-    await this.#handle.lastCommit();
+    await this.#handle?.lastCommit();
     this.isDead = true;
   }
 
@@ -94,8 +95,10 @@ export class Process implements StoreClient {
 
   /** As the gateway starts: limits, engine, owner. */
   async start(): Promise<void> {
-    const { ledger } = this.#handle;
     const world = this.#world;
+    this.#handle ??= openHandle(world, this, await world.books.open());
+    const { ledger } = this.#handle;
+    if (this.isDead) return;
     const notifier: Notifier = {
       alert: () => undefined,
       warn: (event, { callId = "" }) => {
@@ -107,7 +110,7 @@ export class Process implements StoreClient {
       },
     };
     try {
-      await this.configure();
+      await this.configure(ledger);
       const engine = createEngine({
         ledger,
         clock: this.clock,
@@ -143,16 +146,16 @@ export class Process implements StoreClient {
     }
   }
 
-  configure(): Promise<void> {
+  configure(ledger: Ledger): Promise<void> {
     const { version, limits } = this.#world.config();
-    return this.#handle.ledger.configure({ version, limits, downgrade: this.#world.rules.downgrade, atMs: this.clock.nowMs() });
+    return ledger.configure({ version, limits, downgrade: this.#world.rules.downgrade, atMs: this.clock.nowMs() });
   }
 
   /** The file changed: the ledger first, then whoever waits. */
   async reload(): Promise<void> {
-    if (!this.isRunning) return;
+    if (!this.isRunning || this.#handle === undefined) return;
     try {
-      await this.configure();
+      await this.configure(this.#handle.ledger);
       this.engine?.rulesChanged();
     } catch (error) {
       if (!isLedgerUnavailable(error)) throw error;

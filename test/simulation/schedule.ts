@@ -9,10 +9,11 @@ import type { Opening, Presence } from "../../src/engine/pipeline.ts";
 import type { RunningCall } from "../../src/engine/running-call.ts";
 import type { Rules } from "../../src/engine/rules.ts";
 import type { CallEnd } from "../../src/engine/settlement.ts";
-import { createMemoryLedger, type MemoryLedger } from "../../src/ledger/memory/memory-ledger.ts";
+import type { Ledger } from "../../src/ledger/ledger.ts";
 import { anthropic } from "../../src/providers/anthropic/anthropic.ts";
 import type { ResponseMeter } from "../../src/providers/provider.ts";
 import prices from "../../prices/anthropic.json" with { type: "json" };
+import { memoryBooks, sqliteBooks, type Books } from "./books.ts";
 import { Oracle, type Asked, type Tally } from "./oracle.ts";
 import { planOf, type Plan, type PlannedCall, type PlannedTrouble } from "./plan.ts";
 import { Process, type ProcessWorld } from "./process.ts";
@@ -78,8 +79,8 @@ export async function runSchedule(seed: number, options: RunOptions = {}): Promi
 }
 
 class Schedule implements ProcessWorld {
-  readonly timeline = new Timeline();
-  readonly base: MemoryLedger = createMemoryLedger();
+  readonly books: Books;
+  readonly timeline: Timeline;
   readonly random;
   readonly oracle: Oracle;
   readonly rules: Rules;
@@ -104,6 +105,8 @@ class Schedule implements ProcessWorld {
   constructor(plan: Plan, options: RunOptions) {
     this.#plan = plan;
     this.#options = options;
+    this.books = plan.isOnFile ? sqliteBooks(plan.seed) : memoryBooks();
+    this.timeline = new Timeline(this.books);
     this.#limits = plan.limits;
     this.#skewsMs = [...plan.skewsMs];
     this.startMs = plan.startMs;
@@ -137,10 +140,7 @@ class Schedule implements ProcessWorld {
   }
   committed(): void {
     this.#changedAtMs = this.timeline.nowMs;
-    this.oracle.readEntries(this.base.entries);
-  }
-  entryCount(): number {
-    return this.base.entries.length;
+    this.oracle.readEntries(this.books.entries);
   }
   configured(limits: readonly Limit[]): void {
     this.oracle.limits = limits;
@@ -151,12 +151,24 @@ class Schedule implements ProcessWorld {
   }
 
   async run(): Promise<void> {
+    const operator = await this.books.open();
+    try {
+      await this.#play(operator);
+    } finally {
+      // Processes that died keep asking for nothing; those alive are over.
+      await this.books.settled();
+      for (const difference of await this.books.close()) this.oracle.blame("books", difference);
+    }
+  }
+
+  async #play(operator: Ledger): Promise<void> {
     const { plan, timeline, oracle } = { plan: this.#plan, timeline: this.timeline, oracle: this.oracle };
     for (let index = 0; index < plan.processes; index += 1) this.#startProcess(index);
     for (const planned of plan.calls) timeline.after(planned.atMs, () => this.#arrive(planned, 0, planned.retries));
     this.#open = plan.calls.length;
-    for (const trouble of plan.troubles) timeline.after(trouble.atMs, () => this.#suffer(trouble));
+    for (const trouble of plan.troubles) timeline.after(trouble.atMs, () => this.#suffer(trouble, operator));
     oracle.count("schedules");
+    if (plan.isOnFile) oracle.count("schedules on a file");
     for (;;) {
       const isMore = await timeline.step();
       this.stepCount += 1;
@@ -169,8 +181,8 @@ class Schedule implements ProcessWorld {
         return;
       }
     }
-    oracle.checkQuiet(await this.base.scopeStates(), plan.startMs + timeline.nowMs);
-    if ((await this.base.openCalls()).length > 0) oracle.blame("I3", "the ledger has open calls");
+    oracle.checkQuiet(await operator.scopeStates(), plan.startMs + timeline.nowMs);
+    if ((await operator.openCalls()).length > 0) oracle.blame("I3", "the ledger has open calls");
     oracle.count("steps", this.stepCount);
   }
 
@@ -209,7 +221,7 @@ class Schedule implements ProcessWorld {
     return this.#callers[Number(tags["n"])];
   }
 
-  #suffer(trouble: PlannedTrouble): void | Promise<void> {
+  #suffer(trouble: PlannedTrouble, operator: Ledger): void | Promise<void> {
     this.trace(trouble.kind);
     if (trouble.kind === "outage") {
       this.#downUntilMs = this.timeline.nowMs + trouble.forMs;
@@ -222,7 +234,7 @@ class Schedule implements ProcessWorld {
       for (const process of this.#alive()) process.soon(this.#net.int(0, 300), () => void process.reload());
       return;
     }
-    if (trouble.kind === "adjust") return this.#adjust(trouble);
+    if (trouble.kind === "adjust") return this.#adjust(trouble, operator);
     const alive = this.#alive();
     const process = alive[trouble.which % Math.max(1, alive.length)];
     if (process === undefined) return undefined;
@@ -241,7 +253,7 @@ class Schedule implements ProcessWorld {
   }
 
   /** As the command line does it, from a process of its own; twice, as a person may. */
-  async #adjust({ which, deltaBps }: Extract<PlannedTrouble, { kind: "adjust" }>): Promise<void> {
+  async #adjust({ which, deltaBps }: Extract<PlannedTrouble, { kind: "adjust" }>, operator: Ledger): Promise<void> {
     const ended = [...this.oracle.calls.values()].filter(({ status }) => status === "settled" || status === "expired");
     const call = ended[which % Math.max(1, ended.length)];
     if (call === undefined || this.timeline.nowMs < this.#downUntilMs) return;
@@ -251,7 +263,7 @@ class Schedule implements ProcessWorld {
     const adjustmentId = `adj_${which}_${deltaBps}`;
     const atMs = this.startMs + this.timeline.nowMs;
     const operation = { kind: "adjust" as const, atMs, callId, adjustmentId, deltaNanoUsd, reason: "r", by: "somebody" };
-    for (let times = 0; times < 2; times += 1) await this.base.apply([operation]);
+    for (let times = 0; times < 2; times += 1) await operator.apply([operation]);
     this.committed();
   }
 

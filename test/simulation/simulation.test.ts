@@ -8,6 +8,7 @@ import type { Operation } from "../../src/core/decisions/operations.ts";
 import { reportFigure } from "../figures/figures.ts";
 import kept from "./kept-seeds.json" with { type: "json" };
 import type { Tally } from "./oracle.ts";
+import { ON_FILE_EVERY } from "./plan.ts";
 import { runSchedule } from "./schedule.ts";
 import type { Tampering } from "./store.ts";
 
@@ -29,6 +30,13 @@ function replayed(seed: number): string {
 
 test.each(kept)("seed $seed holds: $why", async ({ seed, grammar }) => {
   expect((await runSchedule(seed, { grammar })).violations).toEqual([]);
+});
+
+test("a schedule holds on a real file as well, with a handle of its own for every process", { timeout: 180_000 }, async () => {
+  const tally: Tally = {};
+  for (const seed of [ON_FILE_EVERY, 4 * ON_FILE_EVERY]) expect((await runSchedule(seed, { tally })).violations).toEqual([]);
+
+  expect(tally["schedules on a file"]).toBe(2);
 });
 
 test("two runs of a seed are the same, event for event", { timeout: 120_000 }, async () => {

@@ -5,6 +5,7 @@
 import type { Operation, OperationResult } from "../../src/core/decisions/operations.ts";
 import type { Limit } from "../../src/core/limits/limit.ts";
 import { LedgerUnavailableError, type Ledger, type ResultOf } from "../../src/ledger/ledger.ts";
+import type { Books } from "./books.ts";
 import type { Random } from "./random.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -17,7 +18,7 @@ export interface Tampering {
 
 export interface StoreWorld {
   timeline: Timeline;
-  base: Ledger;
+  books: Books;
   random: Random;
   faultShare(): number;
   slowShare(): number;
@@ -25,8 +26,6 @@ export interface StoreWorld {
   downUntilMs(): number;
   /** Something may have been written. */
   committed(): void;
-  /** How many entries are written. */
-  entryCount(): number;
   configured(limits: readonly Limit[]): void;
   tampering: Tampering | undefined;
 }
@@ -54,8 +53,9 @@ export interface StoreHandle {
   readonly isIdle: boolean;
 }
 
-export function openHandle(world: StoreWorld, client: StoreClient): StoreHandle {
-  const { timeline, base, random } = world;
+/** @param base the process's own way to the books. */
+export function openHandle(world: StoreWorld, client: StoreClient, base: Ledger): StoreHandle {
+  const { timeline, books, random } = world;
   const queue: Waiting[] = [];
   let isWriting = false;
   /** Entries that this process had written; all others are other processes'. */
@@ -73,9 +73,9 @@ export function openHandle(world: StoreWorld, client: StoreClient): StoreHandle 
   async function commit(): Promise<void> {
     const batch = queue.splice(0);
     const isLost = isDown() || random.chance(world.faultShare());
-    const before = world.entryCount();
+    const before = books.entries.length;
     const answers = isLost ? [] : await Promise.all(batch.map(({ operations }) => carryOut(operations)));
-    own += world.entryCount() - before;
+    own += books.entries.length - before;
     const isUnknown = !isLost && random.chance(world.faultShare());
     if (!isLost) world.committed();
     client.soon(random.chance(0.5) ? 0 : random.int(1, 5), () => {
@@ -145,7 +145,7 @@ export function openHandle(world: StoreWorld, client: StoreClient): StoreHandle 
     createKey: asking((key) => base.createKey(key)),
     keys: asking(() => base.keys()),
     revokeKey: asking((input) => base.revokeKey(input)),
-    revision: asking(async () => world.entryCount() - own),
+    revision: asking(() => books.revisionFor(base, own)),
     close: () => Promise.resolve(),
   };
   return {

@@ -8,11 +8,27 @@ interface Event {
   run: (() => void | Promise<void>) | undefined;
 }
 
+/** What goes on in real time, while virtual time stands still. */
+export interface Outside {
+  readonly isQuiet: boolean;
+  settled(): Promise<void>;
+}
+
+/** All promises that can go on do so before the next tick, which costs no turn of the event loop. */
+function everythingRan(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve));
+}
+
 export class Timeline {
   #nowMs = 0;
   #count = 0;
+  readonly #outside: Outside;
   /** A binary heap: the next event is first. */
   readonly #heap: Event[] = [];
+
+  constructor(outside: Outside) {
+    this.#outside = outside;
+  }
 
   get nowMs(): number {
     return this.#nowMs;
@@ -36,8 +52,12 @@ export class Timeline {
     if (event?.run === undefined) return false;
     this.#nowMs = event.atMs;
     await event.run();
-    // All promises that can go on do so before the next tick, which costs no turn of the event loop.
-    await new Promise<void>((resolve) => process.nextTick(resolve));
+    await everythingRan();
+    // What was answered may have set off more.
+    while (!this.#outside.isQuiet) {
+      await this.#outside.settled();
+      await everythingRan();
+    }
     return true;
   }
 
