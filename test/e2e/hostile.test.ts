@@ -2,10 +2,11 @@
  * Goal: callers that leave, dawdle or lie cost nobody else anything: no busy connection to the provider, no money held, no slower answers.
  * Method: real sockets; what is left behind is looked for at the provider and in the ledger.
  */
+import { once } from "node:events";
 import type { Socket } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { startBench, type Bench } from "./harness.ts";
-import { ask, begin, connectTo, messageOf, until } from "./http.ts";
+import { ask, begin, connectTo, exchange, messageOf, until } from "./http.ts";
 
 /** Nothing runs, nothing is held, and the next call is served. */
 async function expectNothingLeft(bench: Bench): Promise<void> {
@@ -55,8 +56,72 @@ describe("callers that leave", () => {
   }, 60_000);
 });
 
+describe("callers that leave while they are answered", () => {
+  it.each([
+    ["an answer", {}],
+    ["a stream", { stream: true }],
+  ])(
+    "after any byte of %s leave nothing behind, and every call is counted",
+    async (_, extra) => {
+      const bench = await startBench();
+      const body = messageOf(extra);
+      const request = `POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nanthropic-version: 2023-06-01\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+      const answer = await exchange(bench.url, request);
+      const leaveAfter = async (bytes: number): Promise<void> => {
+        const socket = await connectTo(bench.url);
+        const gone = once(socket, "close");
+        let read = 0;
+        socket.on("data", (chunk) => (read += chunk.length) >= bytes && socket.destroy());
+        socket.on("error", () => undefined).write(request);
+        await gone;
+      };
+      const offsets = Array.from({ length: answer.length }, (_, index) => index + 1).filter((at) => at < 40 || at % 7 === 0);
+      for (let at = 0; at < offsets.length; at += 25) await Promise.all(offsets.slice(at, at + 25).map(leaveAfter));
+
+      await expectNothingLeft(bench);
+      const calls = await bench.calls();
+      expect(calls).toHaveLength(offsets.length + 2);
+      expect(calls.filter(({ status }) => status !== "settled")).toEqual([]);
+    },
+    60_000,
+  );
+});
+
+describe("callers that lie", () => {
+  const CHUNKED =
+    "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nanthropic-version: 2023-06-01\r\ntransfer-encoding: chunked\r\n\r\n";
+  const body = messageOf();
+
+  it("about the size of a chunk make no call", async () => {
+    const bench = await startBench();
+    const lies = {
+      "no size": `zz\r\n${body}\r\n0\r\n\r\n`,
+      "a negative size": `-5\r\n${body}\r\n0\r\n\r\n`,
+      "a size below what follows": `5\r\n${body}\r\n0\r\n\r\n`,
+      "a size beyond any number": `${"f".repeat(20)}\r\n${body}\r\n0\r\n\r\n`,
+      "a bare line feed behind a size": `${body.length.toString(16)}\n${body}\r\n0\r\n\r\n`,
+      "a last chunk that is not the last": `0\r\n${body}\r\n0\r\n\r\n`,
+    };
+    for (const [lie, chunks] of Object.entries(lies)) {
+      expect([lie, await exchange(bench.url, CHUNKED + chunks)]).not.toEqual([lie, expect.stringMatching(/^HTTP\/1\.1 200/)]);
+    }
+
+    expect(bench.simulator.requests).toEqual([]);
+    await expectNothingLeft(bench);
+  });
+
+  it("about the size of a chunk, and then send no more, are given up", async () => {
+    const bench = await startBench({ gateway: { timeouts: { slowBodyMs: 100 } } });
+
+    expect(await exchange(bench.url, `${CHUNKED}ffff\r\n${body}`)).toContain("too slowly");
+
+    expect(bench.simulator.requests).toEqual([]);
+    await expectNothingLeft(bench);
+  });
+});
+
 describe("callers that dawdle", () => {
-  it("500 of them, silent, in the middle of heads or of bodies, make nobody else wait", async () => {
+  it("2,000 of them, silent, in the middle of heads or of bodies, make nobody else wait", async () => {
     const bench = await startBench();
     const timeOf = async (): Promise<number> => {
       const startedMs = performance.now();
@@ -76,7 +141,7 @@ describe("callers that dawdle", () => {
       "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\ncontent-length: 500\r\n\r\n{",
     ];
     const sockets = await Promise.all(
-      Array.from({ length: 500 }, async (_, index): Promise<Socket> => {
+      Array.from({ length: 2_000 }, async (_, index): Promise<Socket> => {
         const socket = await connectTo(bench.url);
         socket.on("error", () => undefined).write(beginnings[index % 3] ?? "");
         return socket;
