@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, setDefaultCACertificates, type TLSSocket } from "node:tls";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { createCertificate } from "./certificate.fixture.ts";
 import type { Connection, Origin, Timeouts } from "./connection.ts";
 import { Pool, type Sending } from "./pool.ts";
@@ -160,6 +160,22 @@ describe("a connection is used again", () => {
     for (let count = 0; count < 20; count += 1) expect(await ask(pool)).toBe("ok");
 
     expect(provider.asked).toEqual(Array.from({ length: 20 }, (_, index) => index));
+  });
+
+  test.each([
+    ["used", 3_900, 1],
+    ["not used", 4_000, 2],
+  ])("and %s after %i ms, when the other side does not say how long it keeps it", async (_, idleMs, connections) => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const provider = await startProvider((socket) => socket.write(OK));
+    const pool = open(provider.origin);
+    await ask(pool);
+    await looked();
+    vi.advanceTimersByTime(idleMs);
+    await ask(pool);
+
+    expect(provider.sockets).toHaveLength(connections);
   });
 
   test("not after it was idle for long, nor kept for ever", async () => {

@@ -100,8 +100,11 @@ export class Pool implements ConnectionOwner {
   }
 
   #takeIdle(): Connection | undefined {
+    const nowMs = performance.now();
     for (;;) {
       const kept = this.#idle.pop();
+      // The regular look may come too late for one that the other side is about to close.
+      kept?.checkTime(nowMs);
       if (kept === undefined || kept.isUsable) return kept;
     }
   }
