@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, setDefaultCACertificates, type TLSSocket } from "node:tls";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { createRandom, cutAtRandom } from "./answers.fixture.ts";
 import { createCertificate } from "./certificate.fixture.ts";
 import type { Connection, Origin, Timeouts } from "./connection.ts";
 import { Pool, type Sending } from "./pool.ts";
@@ -20,7 +21,7 @@ interface Provider {
 }
 
 /** Answers each request, told by the end of its head, as it is told to. */
-async function startProvider(answer: (socket: Socket, requestCount: number) => void): Promise<Provider> {
+async function startProvider(answer: (socket: Socket, requestCount: number, path: string) => unknown): Promise<Provider> {
   const sockets: Socket[] = [];
   const asked: number[] = [];
   let requestCount = 0;
@@ -31,10 +32,11 @@ async function startProvider(answer: (socket: Socket, requestCount: number) => v
     socket.on("data", (bytes) => {
       text += bytes.toString("latin1");
       for (let end = text.indexOf("\r\n\r\n"); end >= 0; end = text.indexOf("\r\n\r\n")) {
+        const [, path = ""] = text.split(" ", 2);
         text = text.slice(end + 4);
         asked.push(index);
         requestCount += 1;
-        answer(socket, requestCount);
+        void answer(socket, requestCount, path);
       }
     });
   });
@@ -57,13 +59,17 @@ function open(origin: Origin, timeouts: Partial<Timeouts> = {}): Pool {
 
 /** A request, and how it went. */
 class Asked implements Sending {
-  readonly head = writeHead({ method: "GET", path: "/", headers: [], bodyBytes: undefined }, "provider.test");
+  readonly head: string;
   readonly body = undefined;
   isGivenUp = false;
   text = "";
   connection: Connection | undefined;
   holdsBack = false;
   readonly #done = Promise.withResolvers<string>();
+
+  constructor(path = "/") {
+    this.head = writeHead({ method: "GET", path, headers: [], bodyBytes: undefined }, "provider.test");
+  }
 
   /** The body, or the code of what went wrong. */
   get done(): Promise<string> {
@@ -188,6 +194,45 @@ describe("a connection is used again", () => {
     await heard(provider.sockets[0]!);
     expect(pool.size).toBe(0);
   });
+});
+
+test("whatever answers look like and wherever they are cut, each of 600 requests gets its own", async () => {
+  const random = createRandom(20_261_125);
+  const provider = await startProvider(async (socket, _count, path) => {
+    const body = `${path} `.repeat(random.below(40) + 1);
+    const head = random.chance(0.2) ? "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\n" : "HTTP/1.1 200 OK\r\n";
+    const sized = `${head}content-length: ${body.length}\r\n`;
+    const chunks = body.replaceAll(/.{1,50}/g, (part) => `${part.length.toString(16)}\r\n${part}\r\n`);
+    const answer = random.one([
+      `${sized}\r\n${body}`,
+      `${sized}connection: close\r\n\r\n${body}`,
+      `${head}transfer-encoding: chunked\r\n\r\n${chunks}0\r\n\r\n`,
+      `${head}transfer-encoding: chunked\r\n\r\n${chunks}0\r\nx-a: b\r\n\r\n`,
+    ]);
+    for (const piece of cutAtRandom(random, Buffer.from(answer.slice(0, -1)))) {
+      socket.write(piece);
+      if (random.chance(0.3)) await new Promise((resolve) => setImmediate(resolve));
+    }
+    // What comes behind an answer comes with its end: later, nobody could tell it from the next answer.
+    const behind = random.chance(0.1) ? random.one(["\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"]) : "";
+    socket.write(answer.slice(-1) + behind);
+  });
+  const pool = open(provider.origin);
+  const wrong: string[] = [];
+  const askOn = async (caller: number): Promise<void> => {
+    for (let index = 0; index < 60; index += 1) {
+      const path = `/${caller}-${index}`;
+      const asked = new Asked(path);
+      pool.send(asked);
+      const text = await asked.done;
+      if (text.replaceAll(`${path} `, "") !== "") wrong.push(`${path}: ${text}`);
+      if (random.chance(0.3)) await looked();
+    }
+  };
+  await Promise.all(Array.from({ length: 10 }, (_, caller) => askOn(caller)));
+
+  expect(wrong).toEqual([]);
+  expect(provider.asked).toHaveLength(600);
 });
 
 describe("a request that is closed by its caller", () => {
