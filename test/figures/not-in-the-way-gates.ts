@@ -3,9 +3,10 @@
  * Does not own the traffic, the provider, or the judgement.
  */
 import { startEngine, type FakeClock } from "../../src/engine/engine.fixture.ts";
+import type { AskCount } from "../../src/engine/counts.ts";
 import { createFingerprints } from "../../src/gateway/system.ts";
 import { MAX_TOKENS } from "./not-in-the-way-traffic.ts";
-import { PRICES, type Answer, type Model } from "./not-in-the-way-upstream.ts";
+import { countTokens, PRICES, type Answer, type Model } from "./not-in-the-way-upstream.ts";
 
 /** A request as its agent sends it. */
 export interface Asking {
@@ -26,6 +27,12 @@ export interface Gate {
   reservedNanoUsd(): Promise<bigint>;
 }
 
+/** The provider's own count, free and at once. */
+const askCount: AskCount = (body) => {
+  const answer = Buffer.from(JSON.stringify({ input_tokens: countTokens(body) }));
+  return { answer: Promise.resolve({ status: 200, body: answer }), cancel: () => undefined };
+};
+
 export async function startPurser(ceilingUsd: number): Promise<Gate> {
   const yaml = `limits: [{ name: everything, per: all, usd: ${ceilingUsd}, at: { 100%: stop } }]`;
   const bench = await startEngine(yaml, { fingerprints: createFingerprints() });
@@ -33,7 +40,7 @@ export async function startPurser(ceilingUsd: number): Promise<Gate> {
     clock: bench.clock,
     reservedNanoUsd: () => bench.reserved(),
     async ask({ agent, body }) {
-      const opening = await bench.engine.open(bench.callOf({ body, labels: { agent } }));
+      const opening = await bench.engine.open(bench.callOf({ body, labels: { agent }, askCount }));
       if (opening.outcome === "gone") throw new Error("nobody left");
       if (opening.outcome === "refused") {
         const { retryAfterSeconds, details } = opening.refusal;

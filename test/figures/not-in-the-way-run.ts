@@ -2,7 +2,7 @@
  * Owns a run of the figure "Not in the way": twenty agents on one budget until each was refused for good, in virtual time, and the judge
  * who looks at every refusal. Does not own who admits (not-in-the-way-gates.ts).
  * The judge shares no code with Purser: a refusal is false if what is spent, and the smallest useful form of the call as docs/bounds.md
- * proves it, come to no more than the budget.
+ * proves it (by the call it extends, by the provider's count, by its bytes), come to no more than the budget.
  */
 import type { Answered, Gate } from "./not-in-the-way-gates.ts";
 import { MAX_TOKENS, startConversation, type Traffic, type Turn } from "./not-in-the-way-traffic.ts";
@@ -12,6 +12,8 @@ export const AGENTS = 20;
 const USEFUL_OUTPUT_TOKENS = 1_024;
 /** Tools of the client's bring a system prompt along: the dearest published. */
 const TOOL_PROMPT_TOKENS = 675;
+/** So long a call is remembered by those that extend it. */
+const REMEMBERED_MS = 30 * 60_000;
 const STEP_MS = 10_000;
 const STEPS_MAX = 100_000;
 
@@ -36,6 +38,23 @@ export interface Run {
   waitsMs: number[];
   contextTokensMax: number;
   endedAtMs: number;
+}
+
+/** What the provider reported of a call, and when. */
+export interface Read {
+  inputTokens: number;
+  outputTokens: number;
+  endedAtMs: number;
+}
+
+/** A refused request, and everything that bounds what it reads. */
+export interface JudgedRequest {
+  body: Uint8Array;
+  /** The call it extends; `undefined`: none that is remembered. */
+  extended: Pick<Read, "inputTokens" | "outputTokens"> | undefined;
+  added: { answerBytes: number; resultBytes: number };
+  /** As the provider counts it. */
+  countedTokens: number;
 }
 
 export async function run(input: { gate: Gate; model: Model; traffic: Traffic; ceiling: bigint }): Promise<Run> {
@@ -63,18 +82,18 @@ export async function run(input: { gate: Gate; model: Model; traffic: Traffic; c
   const startedAtMs = clock.nowMs();
   const sleep = (waitMs: number): Promise<void> => new Promise((resolve) => void clock.after(waitMs, resolve));
 
-  function judge(body: Uint8Array, outputs: readonly number[]): void {
-    const needed = leastBound(model, body, outputs);
+  function judge(request: JudgedRequest, outputs: readonly number[]): void {
+    const needed = leastBound(model, request, outputs);
     made.refusals += 1;
     if (spent + needed <= ceiling) made.falseRefusals += 1;
-    if (spent + boundOf(model, body, MAX_TOKENS) <= ceiling) made.falseAsAsked += 1;
+    if (spent + boundOf(model, request, MAX_TOKENS) <= ceiling) made.falseAsAsked += 1;
     if (isRefused) return;
     isRefused = true;
     made.leftAtFirst = ceiling - spent;
     made.neededAtFirst = needed;
   }
 
-  async function serve(admitted: Extract<Answered, { outcome: "admitted" }>, turn: Turn, from: Upstream): Promise<number> {
+  async function serve(admitted: Extract<Answered, { outcome: "admitted" }>, turn: Turn, from: Upstream): Promise<Read> {
     const answer = from.answer(admitted.body, { wanted: turn.outputTokens, nowMs: clock.nowMs() });
     await sleep(answer.startMs);
     admitted.started(answer);
@@ -85,7 +104,7 @@ export async function run(input: { gate: Gate; model: Model; traffic: Traffic; c
     made.calls += 1;
     if (answer.isCutShort) made.cutShort += 1;
     made.contextTokensMax = Math.max(made.contextTokensMax, answer.inputTokens + answer.outputTokens);
-    return answer.outputTokens;
+    return { inputTokens: answer.inputTokens, outputTokens: answer.outputTokens, endedAtMs: clock.nowMs() };
   }
 
   async function live(index: number): Promise<void> {
@@ -93,6 +112,7 @@ export async function run(input: { gate: Gate; model: Model; traffic: Traffic; c
     const conversation = startConversation({ agent, model });
     const nextTurn = traffic.turnsOf(index);
     const outputs: number[] = [];
+    let read: Read | undefined;
     upstream.warm(conversation.body(), clock.nowMs());
     for (;;) {
       const turn = nextTurn();
@@ -104,12 +124,16 @@ export async function run(input: { gate: Gate; model: Model; traffic: Traffic; c
         await sleep(answered.afterMs);
         answered = await gate.ask({ agent, body, inputTokens: conversation.inputTokens });
       }
-      if (answered.outcome === "refused") return judge(body, outputs);
+      if (answered.outcome === "refused") {
+        const isRemembered = read !== undefined && clock.nowMs() - read.endedAtMs <= REMEMBERED_MS;
+        const extended = isRemembered ? read : undefined;
+        return judge({ body, extended, added: conversation.added, countedTokens: conversation.inputTokens }, outputs);
+      }
       made.waitsMs.push(clock.nowMs() - askedAtMs);
-      const outputTokens = await serve(answered, turn, upstream);
-      outputs.push(outputTokens);
+      read = await serve(answered, turn, upstream);
+      outputs.push(read.outputTokens);
       await sleep(turn.toolMs);
-      conversation.append(outputTokens, turn.toolResultBytes);
+      conversation.append(read.outputTokens, turn.toolResultBytes);
     }
   }
 
@@ -127,8 +151,16 @@ export async function run(input: { gate: Gate; model: Model; traffic: Traffic; c
 }
 
 /** The proven bound of a call's smallest useful form. */
-export function leastBound(model: Model, body: Uint8Array, outputs: readonly number[]): bigint {
-  return boundOf(model, body, Math.min(MAX_TOKENS, Math.max(USEFUL_OUTPUT_TOKENS, usualOutput(outputs))));
+export function leastBound(model: Model, request: JudgedRequest, outputs: readonly number[]): bigint {
+  return boundOf(model, request, Math.min(MAX_TOKENS, Math.max(USEFUL_OUTPUT_TOKENS, usualOutput(outputs))));
+}
+
+/** A token per byte, or less where an earlier call proves less, or else the provider's count and its margin. */
+function inputBound({ body, extended, added, countedTokens }: JudgedRequest): number {
+  const byBytes = body.length + TOOL_PROMPT_TOKENS;
+  if (extended === undefined) return Math.min(byBytes, Math.ceil((countedTokens * 105) / 100) + 500);
+  const { inputTokens, outputTokens } = extended;
+  return Math.min(byBytes, inputTokens + Math.max(outputTokens, added.answerBytes) + added.resultBytes);
 }
 
 /** Nine of ten answers of this agent are no longer. */
@@ -137,12 +169,9 @@ function usualOutput(outputs: readonly number[]): number {
   return sorted[Math.ceil(sorted.length * 0.9) - 1] ?? 0;
 }
 
-/**
- * A token per byte of input, all of it written to the cache, and so much output; a tenth dearer, since the account's default may be the
- * US and the request does not say.
- */
-function boundOf(model: Model, body: Uint8Array, outputTokens: number): bigint {
+/** All of its input written to the cache, and so much output; a tenth dearer, since the account's default may be the US and the request does not say. */
+function boundOf(model: Model, request: JudgedRequest, outputTokens: number): bigint {
   const { cacheWrite, output } = PRICES[model];
-  const once = BigInt(body.length + TOOL_PROMPT_TOKENS) * cacheWrite + BigInt(outputTokens) * output;
+  const once = BigInt(inputBound(request)) * cacheWrite + BigInt(outputTokens) * output;
   return (once * 11n + 9n) / 10n;
 }

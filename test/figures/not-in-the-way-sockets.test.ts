@@ -6,7 +6,7 @@ import { expect, it } from "vitest";
 import { formatUsd } from "../../src/core/money/money.ts";
 import { startBench } from "../e2e/harness.ts";
 import { reportFigure } from "./figures.ts";
-import { leastBound } from "./not-in-the-way-run.ts";
+import { leastBound, type JudgedRequest } from "./not-in-the-way-run.ts";
 import { startConversation } from "./not-in-the-way-traffic.ts";
 
 const MODEL = "claude-opus-5-5";
@@ -16,6 +16,14 @@ const OUTPUT_TOKENS = 700;
 const TOOL_RESULT_BYTES = 800;
 const BUDGET_USD = 2.5;
 const CEILING = BigInt(BUDGET_USD * 1_000) * 1_000_000n;
+
+/** All of its input, as the answer's first event reports it. */
+function inputTokensIn(text: string): number {
+  const reported = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"].map((field) =>
+    Number(new RegExp(`"${field}": ?(\\d+)`).exec(text)?.[1] ?? 0),
+  );
+  return reported.reduce((sum, tokens) => sum + tokens, 0);
+}
 
 it("refuses nothing that would have fitted and overspends nothing over sockets", async () => {
   const bench = await startBench({ yaml: `limits: [{ name: everything, per: all, usd: ${BUDGET_USD} }]` });
@@ -28,6 +36,7 @@ it("refuses nothing that would have fitted and overspends nothing over sockets",
     const agent = `coder-${index}`;
     const conversation = startConversation({ agent, model: MODEL, contextTokens: CONTEXT_TOKENS });
     const outputs: number[] = [];
+    let extended: JudgedRequest["extended"];
     for (;;) {
       const body = conversation.body();
       const response = await fetch(`${bench.url}/v1/messages`, {
@@ -40,7 +49,8 @@ it("refuses nothing that would have fitted and overspends nothing over sockets",
       const text = await response.text();
       if (response.status !== 200) {
         const { error } = JSON.parse(text) as { error: { details: { code: string } } };
-        refusals.push({ left, needed: leastBound(MODEL, body, outputs), code: error.details.code });
+        const request = { body, extended, added: conversation.added, countedTokens: Infinity };
+        refusals.push({ left, needed: leastBound(MODEL, request, outputs), code: error.details.code });
         return;
       }
       calls += 1;
@@ -51,6 +61,7 @@ it("refuses nothing that would have fitted and overspends nothing over sockets",
           ?.match(/\d+/)?.[0],
       );
       outputs.push(written);
+      extended = { inputTokens: inputTokensIn(text), outputTokens: written };
       conversation.append(written, TOOL_RESULT_BYTES);
     }
   };

@@ -70,8 +70,8 @@ export interface Conversation {
   /** What the model wrote, and what its tool answered. */
   append(outputTokens: number, toolResultBytes: number): void;
   readonly inputTokens: number;
-  /** Bytes of the messages that the last appended turn added. */
-  readonly newBytes: number;
+  /** Bytes of what the last turn added, each with the comma before it: what the model wrote, and what its tool answered. */
+  readonly added: { answerBytes: number; resultBytes: number };
 }
 
 const MARK = ',"cache_control":{"type":"ephemeral"}';
@@ -99,7 +99,7 @@ export function startConversation({
   let lastMarked: Buffer = last;
   let inputTokens = SYSTEM_TOKENS + tokensOf(`Task of ${agent}`);
   let turn = 0;
-  let newBytes = 0;
+  let added = { answerBytes: 0, resultBytes: 0 };
 
   function append(outputTokens: number, toolResultBytes: number): void {
     turn += 1;
@@ -115,7 +115,8 @@ export function startConversation({
     const answered = (mark: string): Buffer => encode(`,${asked},{"role":"user","content":[${result.slice(0, -1)}${mark}}]}`);
     last = answered("");
     lastMarked = answered(MARK);
-    newBytes = lastMarked.length;
+    const answerBytes = asked.length + 1;
+    added = { answerBytes, resultBytes: lastMarked.length - answerBytes };
     inputTokens += outputTokens + tokensOf(content);
   }
 
@@ -129,8 +130,8 @@ export function startConversation({
     get inputTokens() {
       return inputTokens;
     },
-    get newBytes() {
-      return newBytes;
+    get added() {
+      return added;
     },
   };
 }

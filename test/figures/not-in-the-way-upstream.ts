@@ -143,6 +143,11 @@ export function createUpstream(): Upstream {
   };
 }
 
+/** What the provider counts a request with, asked before it. */
+export function countTokens(body: Uint8Array): number {
+  return prefixesOf(parse(body)).tokens;
+}
+
 /** All text of the figure is ASCII. */
 function parse(body: Uint8Array): Request {
   return JSON.parse(Buffer.from(body).toString("latin1")) as Request;
