@@ -3,6 +3,8 @@
  * Invariant: a command reaches the process, the clock and the disk only through this, so that tests run it as it is.
  */
 import type { Environment } from "../config/environment.ts";
+import type { ArchiveCheck } from "../ledger/sqlite/archive-file.ts";
+import type { ArchiveInput, ArchiveOutcome } from "../ledger/sqlite/archive.ts";
 import type { BackupInput, BackupOutcome } from "../ledger/sqlite/backup.ts";
 import type { VerifyReport } from "../ledger/sqlite/verify.ts";
 import type { Ledger } from "../ledger/ledger.ts";
@@ -31,6 +33,10 @@ export interface CliIo {
   verifyLedger(path: string, onProgress: (share: number) => void): VerifyReport;
   /** Copies a ledger while others write it, and checks the copy. */
   backupLedger(input: BackupInput): Promise<BackupOutcome>;
+  /** Moves what is past retention into a file, while others write the ledger. */
+  archiveLedger(input: ArchiveInput): Promise<ArchiveOutcome>;
+  /** Follows the chain through such a file. */
+  checkArchive(path: string): Promise<ArchiveCheck>;
   isFileThere(path: string): boolean;
 }
 

@@ -3,6 +3,8 @@
  * Does not own what any command does (commands/).
  */
 import { existsSync, readFileSync } from "node:fs";
+import { checkArchive } from "../ledger/sqlite/archive-file.ts";
+import { archiveSqliteLedger } from "../ledger/sqlite/archive.ts";
 import { backupSqliteLedger } from "../ledger/sqlite/backup.ts";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
 import { verifySqliteLedger } from "../ledger/sqlite/verify.ts";
@@ -35,6 +37,8 @@ function createProcessIo(): CliIo {
     openLedger: (path) => openSqliteLedger({ path }),
     verifyLedger: (path, onProgress) => verifySqliteLedger(path, { onProgress }),
     backupLedger: (input) => backupSqliteLedger(input),
+    archiveLedger: (input) => archiveSqliteLedger(input),
+    checkArchive: (path) => checkArchive(path),
     isFileThere: (path) => existsSync(path),
     pause,
     exitNow: (exitCode, message) => {

@@ -5,6 +5,7 @@
 import { Command, CommanderError } from "commander";
 import type { CliIo } from "./cli-io.ts";
 import { addAdjustCommand } from "./commands/adjust.ts";
+import { addArchiveCommand } from "./commands/archive.ts";
 import { addBackupCommand } from "./commands/backup.ts";
 import { addCheckCommand } from "./commands/check.ts";
 import { addCallsCommand } from "./commands/calls.ts";
@@ -42,6 +43,7 @@ const COMMANDS = [
   addAdjustCommand,
   addVerifyCommand,
   addBackupCommand,
+  addArchiveCommand,
 ];
 
 /** Runs one command line. @param words without the program's own name. @returns the exit code. */

@@ -283,7 +283,7 @@ describe("settings", () => {
         bodyBytesMax: 33_554_432,
         passthroughKeys: "deny",
       },
-      ledger: { kind: "sqlite", path: "./.purser/ledger.db" },
+      ledger: { kind: "sqlite", path: "./.purser/ledger.db", keepDays: undefined },
       logLevel: "info",
     } satisfies Omit<Config, "version" | "limits">);
   });

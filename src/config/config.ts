@@ -21,7 +21,7 @@ import { readPrices } from "./prices-reader.ts";
 import type { ConfigProblem, ConfigWarning } from "./problems.ts";
 import { Problems } from "./problems.ts";
 import type { ServerSettings, Upstreams } from "./settings-reader.ts";
-import { checkNoLoop, readDowngrade, readServer, readUpstreams } from "./settings-reader.ts";
+import { checkNoLoop, readDowngrade, readKeepDays, readServer, readUpstreams } from "./settings-reader.ts";
 import { DEFAULT_LIMITS } from "./template.ts";
 import { addWarnings } from "./warnings.ts";
 
@@ -43,7 +43,10 @@ export interface Config {
   onClientAbort: "cancel" | "drain";
   upstreams: Upstreams;
   server: ServerSettings;
-  ledger: LedgerLocation;
+  ledger: LedgerLocation & {
+    /** What is older goes to an archive; `undefined`: everything stays. */
+    keepDays: number | undefined;
+  };
   logLevel: LogLevel;
   /** Twelve characters that change with anything above: stored with every decision. */
   version: string;
@@ -76,6 +79,7 @@ export const CONFIG_KEYS = [
   "onClientAbort",
   "upstreams",
   "server",
+  "ledger",
 ] as const;
 export const ON_LEDGER_UNAVAILABLE = ["deny", "allow"] as const;
 export const ON_UNPRICED_MODEL = ["deny", "dearest"] as const;
@@ -136,7 +140,7 @@ function readSettings(fields: ConfigFields, { env, fileName, knownPrices }: Read
     onClientAbort: readSetting(fields, "onClientAbort", ON_CLIENT_ABORT, "cancel", problems),
     upstreams: readUpstreams(fields.get("upstreams")?.value, problems),
     server: readServer(fields.get("server")?.value, problems),
-    ledger: readLedger(env, problems),
+    ledger: { ...readLedger(env, problems), keepDays: readKeepDays(fields.get("ledger")?.value, problems) },
     logLevel: readLogLevel(env, problems),
   };
   checkNoLoop(settings.upstreams, settings.server, { upstreams: fields.get("upstreams")?.value }, problems);

@@ -13,7 +13,7 @@ function read(text: string): ReturnType<typeof readConfig> {
 }
 
 test("docs/configuration.md has its examples", () => {
-  expect(EXAMPLES.length).toBe(8);
+  expect(EXAMPLES.length).toBe(9);
 });
 
 test.each(EXAMPLES)("the example is read as it stands: %#", (text) => {

@@ -46,6 +46,7 @@ describe("a variable", () => {
     ["PURSER_ADMIN_PORT", "7001", (config: Config) => String(config.server.adminPort)],
     ["PURSER_SERVER_BODYBYTESMAX", "2000000", (config: Config) => String(config.server.bodyBytesMax)],
     ["PURSER_SERVER_PASSTHROUGHKEYS", "allow", (config: Config) => config.server.passthroughKeys],
+    ["PURSER_LEDGER_KEEPDAYS", "400", (config: Config) => String(config.ledger.keepDays)],
     ["PURSER_ANTHROPIC_URL", "http://localhost:1", (config: Config) => config.upstreams.anthropic],
     ["PURSER_OPENAI_URL", "http://localhost:2", (config: Config) => config.upstreams.openai],
     ["PURSER_BUDGET_PER_SESSION_TOKENS", "77", (config: Config) => String(config.limits[0]?.amount)],

@@ -30,6 +30,7 @@ const SCALARS: readonly { path: readonly [string, ...string[]]; short?: string }
   { path: ["server", "adminPort"], short: "PURSER_ADMIN_PORT" },
   { path: ["server", "bodyBytesMax"] },
   { path: ["server", "passthroughKeys"] },
+  { path: ["ledger", "keepDays"] },
 ];
 
 /** Variables of ours that stand for no setting of the file. */

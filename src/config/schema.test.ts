@@ -96,6 +96,7 @@ test.each([
   "models: { downgrade: { a: b } }\nlimits: [{ name: a, per: [agent, tag:x], usd: 5, at: { $1: downgrade } }]\n",
   "budget: { per_session_tokens: 100_000, daily_tokens: { amount: 5, at: { 50%: stop } }, monthly_usd: 20.5, alert_thresholds: [50%, 80%] }\n",
   "prices: { m: { inputUsdPerMTok: 3, outputUsdPerMTok: 15.5, from: 2026-11-01, source: x }, n: { free: true, provider: openai } }\n",
+  "ledger: { keepDays: 400 }\n",
   "server: { host: 0.0.0.0, port: 0, adminPort: 5_000, bodyBytesMax: 1_000_000, passthroughKeys: allow }\n",
   "upstreams: { anthropic: http://localhost:9000, openai: HTTPS://x }\ntimezone: UTC\nweekStart: sunday\n",
   "onLedgerUnavailable: allow\nonUnpricedModel: dearest\nonClientAbort: drain\nlimits: []\n",

@@ -8,7 +8,7 @@ import { BUDGET_KEYS } from "./budget-reader.ts";
 import { CONFIG_KEYS, ON_CLIENT_ABORT, ON_LEDGER_UNAVAILABLE, ON_UNPRICED_MODEL } from "./config.ts";
 import { FROM_DATE, FROM_INSTANT, PRICE_KEYS, PRICE_METERS, PROVIDERS } from "./prices-reader.ts";
 import { LIMIT_KEYS, LIMIT_NAME, MEASURES, MONTH_DAY_MAX, SCOPES, UNITS, WEEK_DAYS } from "./limit-reader.ts";
-import { BODY_BYTES, PASSTHROUGH_CHOICES, PORT, SERVER_KEYS, UPSTREAM_KEYS } from "./settings-reader.ts";
+import { BODY_BYTES, KEEP_DAYS, LEDGER_KEYS, PASSTHROUGH_CHOICES, PORT, SERVER_KEYS, UPSTREAM_KEYS } from "./settings-reader.ts";
 
 /** A JSON Schema, as plain data. */
 export type JsonSchema = { readonly [key: string]: unknown };
@@ -213,4 +213,5 @@ const ROOT: JsonSchema = {
   onClientAbort: { enum: [...ON_CLIENT_ABORT] },
   upstreams: object(Object.fromEntries(UPSTREAM_KEYS.map((name) => [name, ADDRESS])), UPSTREAM_KEYS),
   server: SERVER,
+  ledger: object({ keepDays: wholeBetween(KEEP_DAYS, "What is older is archived; nothing is if not said.") }, LEDGER_KEYS),
 };

@@ -32,6 +32,7 @@ export interface ServerSettings {
 
 export const UPSTREAM_KEYS = ["anthropic", "openai"] as const;
 export const SERVER_KEYS = ["host", "port", "adminHost", "adminPort", "bodyBytesMax", "passthroughKeys"] as const;
+export const LEDGER_KEYS = ["keepDays"] as const;
 export const MODELS_KEYS = ["downgrade"] as const;
 export const PASSTHROUGH_CHOICES = ["allow", "deny"] as const;
 
@@ -41,6 +42,8 @@ export const UPSTREAMS_DEFAULT: Upstreams = { anthropic: "https://api.anthropic.
 /** 32 MiB: the largest body Anthropic takes for a message. @see https://docs.anthropic.com/en/api/errors */
 const BODY_BYTES_DEFAULT = 32 * 1024 * 1024;
 export const BODY_BYTES = { min: 1_024n, max: 1_073_741_824n };
+/** A month, and some days: its reports and limits are never cut. */
+export const KEEP_DAYS = { min: 35n, max: 36_500n };
 export const PORT = { min: 0n, max: 65_535n };
 
 export const SERVER_DEFAULT: ServerSettings = {
@@ -128,6 +131,14 @@ function readNumber(
 function readPassthrough(fields: ServerFields, problems: Problems): ServerSettings["passthroughKeys"] {
   const node = fields.get("passthroughKeys")?.value;
   return (node === undefined ? undefined : readChoice(node, PASSTHROUGH_CHOICES, problems)) ?? SERVER_DEFAULT.passthroughKeys;
+}
+
+/** Reads `ledger: { keepDays }`; `undefined`: nothing is ever archived by itself. */
+export function readKeepDays(node: ConfigNode | undefined, problems: Problems): number | undefined {
+  const fields = node === undefined ? undefined : readFields(node, LEDGER_KEYS, problems);
+  const field = fields?.get("keepDays")?.value;
+  const days = field === undefined ? undefined : readWholeNumber(field, KEEP_DAYS, problems);
+  return days === undefined ? undefined : Number(days);
 }
 
 /** Notes an upstream that is Purser's own address: every call would go round until nothing is left. */

@@ -71,4 +71,8 @@ limits:
 # If the ledger cannot be written, and if a model has no price: refuse (deny), which is what holds if this is left out.
 # onLedgerUnavailable: deny
 # onUnpricedModel: deny
+
+# Calls older than so many days go to a file beside the ledger; their totals and reports stay. Left out, all of them stay.
+# ledger:
+#   keepDays: 400
 `;

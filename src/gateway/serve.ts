@@ -15,6 +15,8 @@ import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
 import { anthropic } from "../providers/anthropic/anthropic.ts";
+import { archiveInThread } from "../ledger/sqlite/archive-in-thread.ts";
+import { keepArchiving } from "./archiving.ts";
 import { createBodyMemory } from "./body.ts";
 import { createDoor, createLoadProbe, type LoadProbe } from "./door.ts";
 import { createKeyFinder } from "./keys.ts";
@@ -149,6 +151,17 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
     throw error;
   });
 
+  // A ledger that was handed in is its owner's.
+  const archiving =
+    input.ledger === undefined
+      ? keepArchiving({
+          clock,
+          notifier: input.notifier,
+          keepDays: () => config.ledger.keepDays,
+          archive: (instants) => archiveInThread({ path: input.config.ledger.path, ...instants }),
+        })
+      : undefined;
+
   const putInForce = async (next: Config): Promise<void> => {
     const nextBook = await loadPriceBook(next);
     await ledger.configure({ version: next.version, limits: next.limits, downgrade: next.downgrade, atMs: clock.nowMs() });
@@ -179,6 +192,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
     async close(deadlineMs) {
       door.end();
       stopWatching();
+      const archived = archiving?.close();
       const deadlineAtMs = clock.nowMs() + deadlineMs;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
@@ -194,6 +208,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       slowBodies.close();
       while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
       await engine.flush(deadlineAtMs + CUT_MS_MAX);
+      await archived;
       await owner.close().catch((error: unknown) => input.notifier.warn("ledger_unavailable", { reason: String(error) }));
       await ledger.close();
       return { cut };

@@ -8,6 +8,8 @@ import { createScreen, type Screen } from "../../src/cli/output/screen.ts";
 import { runProgram } from "../../src/cli/program.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { createMemoryLedger } from "../../src/ledger/memory/memory-ledger.ts";
+import { checkArchive } from "../../src/ledger/sqlite/archive-file.ts";
+import { archiveSqliteLedger } from "../../src/ledger/sqlite/archive.ts";
 import { backupSqliteLedger } from "../../src/ledger/sqlite/backup.ts";
 import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
 import { NOW_MS, seedLedger } from "./cli-seed.ts";
@@ -63,6 +65,8 @@ export async function runCli(line: string | readonly string[], options: CliOptio
     },
     verifyLedger: (path, onProgress) => verifySqliteLedger(path, { onProgress }),
     backupLedger: (input) => backupSqliteLedger(input),
+    archiveLedger: (input) => archiveSqliteLedger(input),
+    checkArchive: (path) => checkArchive(path),
     isFileThere: () => ledger !== undefined,
   };
   const exitCode = await runProgram(words, io, "0.0.0-test");

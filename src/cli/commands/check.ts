@@ -39,6 +39,7 @@ async function showCheck(io: CliIo, settings: Settings): Promise<string[]> {
     "",
     ...limitLines(config, io.nowMs(), screen.width),
     ...(config.downgrade.size === 0 ? [] : ["", ...downgradeLines(config, screen.width)]),
+    ...(config.ledger.keepDays === undefined ? [] : ["", ...keepLines(config.ledger.keepDays, screen.width)]),
     ...(examples.length === 0
       ? []
       : ["", "At your own prices:", ...examples.flatMap((line) => hanging(`  ${line}`, screen.width, 4))]),
@@ -58,6 +59,11 @@ export function limitLines(config: Config, nowMs: number, width: number): string
 function downgradeLines({ downgrade }: Config, width: number): string[] {
   const pairs = [...downgrade].map(([from, to]) => `${clean(from)} becomes ${clean(to)}`);
   return hanging(`Where a limit downgrades, ${pairs.join(", ")}.`, width);
+}
+
+function keepLines(keepDays: number, width: number): string[] {
+  const sentence = `Calls older than ${keepDays} days are archived once a day: they go to a file beside the ledger, and stay in its reports and totals.`;
+  return hanging(sentence, width);
 }
 
 /** What a thousand tokens cost at each price the person wrote, and what they would cost at the known one. */

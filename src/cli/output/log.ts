@@ -37,6 +37,7 @@ const SENTENCES: Readonly<Record<string, string>> = {
   settlement_conflict: "a call was settled twice with different amounts; the first one stands",
   overrun: "a call cost more than its proven bound; all of it is counted",
   bound_passed: "a call used more tokens than its proven bound; all of them are counted",
+  archiving_failed: "calls past retention could not be archived; they stay, and it is tried again in a day",
   recovered: "calls of a process that ended without settling them were counted at their bounds",
   reload_failed: "the changed configuration could not be put in force; the one before stays",
   internal_error: "the gateway failed on a request, which was refused",

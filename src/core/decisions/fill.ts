@@ -34,6 +34,8 @@ export type CountedCall =
       /** Corrections included. */
       costNanoUsd: NanoUsd | undefined;
       tokens: TokenParts;
+      /** Calls that this is the sum of; absent: one. */
+      count?: number;
     };
 
 /** Names a series of counters: what is counted, over which scopes. */
@@ -154,7 +156,8 @@ function fillingOf(fillings: Map<string, Filling>, charge: Charge, untilMs: numb
 
 /** What a call comes to in a counter it had been charged to from the start. */
 function contributionOf(call: CountedCall, charge: Charge): Charge {
-  const spent = measureOf(charge.what) === "requests" ? 1n : 0n;
+  const count = call.status === "settled" ? (call.count ?? 1) : 1;
+  const spent = measureOf(charge.what) === "requests" ? BigInt(count) : 0n;
   switch (call.status) {
     case "open":
       return { ...charge, spent, reserved: heldFor(charge, call.open) };

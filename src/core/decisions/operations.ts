@@ -235,7 +235,7 @@ export interface Adjustment {
 
 /** One line of the ledger before it has a number and a hash. */
 export interface NewEntry {
-  kind: "reserved" | "renewed" | "settled" | "voided" | "expired" | "denied" | "adjusted" | "alert" | "filled";
+  kind: "reserved" | "renewed" | "settled" | "voided" | "expired" | "denied" | "adjusted" | "alert" | "filled" | "closed";
   callId: string;
   atMs: number;
   /** Only for endings and corrections: what the call is counted with in money; `undefined` where no price is known and nothing was held. */
@@ -254,7 +254,35 @@ export type EntryBody =
   | { kind: "adjusted"; adjustmentId: string; deltaNanoUsd: bigint; reason: string; by: string }
   | { kind: "denied"; decision: StoredDecision | undefined; call: CallFacts; code: ErrorCode; view: LimitView | undefined }
   | { kind: "alert"; alert: Alert }
-  | { kind: "filled"; limitsVersion: string };
+  | { kind: "filled"; limitsVersion: string }
+  | Closing;
+
+/**
+ * Stands for entries that are past retention and gone. Its charges carry on what they came to in every counter whose window is not over
+ * yet, so that the entries which are left still add up to the counters.
+ */
+export interface Closing {
+  kind: "closed";
+  /** The first and the last entry it stands for, and the hash of the last: the chain goes on from there. */
+  fromSeq: number;
+  throughSeq: number;
+  throughHash: string;
+  fromMs: number;
+  toMs: number;
+  /** Windows that ended by then are carried no further (epoch ms). */
+  untilMs: number;
+  /** What reports say of the calls that were reserved by these entries. */
+  calls: number;
+  denied: number;
+  costNanoUsd: bigint;
+  tokens: TokenParts;
+  /** The hash of the last of their roll-ups, over those of every closing before. */
+  rollupHash: string;
+  /** Entries up to the last that stay, since later ones refer to them, each with the hash before it; those of closings before included. */
+  kept: readonly (readonly [seq: number, previousHash: string])[];
+  /** Calls that were reserved by these entries and have later ones as well, each with its instant, the last of those and its first. */
+  carried: readonly (readonly [callId: string, atMs: number, lastSeq: number, position: number])[];
+}
 
 /** Everything a decision was made from, so that it can be made again. */
 export interface StoredDecision {

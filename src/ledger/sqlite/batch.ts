@@ -16,10 +16,12 @@ import { CachedBook, NO_LIMITS, type Said } from "./cached-book.ts";
 import { isLocal, isSqlite, unavailableFrom } from "./errors.ts";
 import { writeError, type Answer, type Asked, type Work } from "./messages.ts";
 import { operationsFromText, resultsToText } from "./operation-text.ts";
+import { prepareReadArchived } from "./statements/archived.ts";
 import { prepareIterateCounted } from "./statements/calls.ts";
 import { prepareInsertConfig, prepareReadConfig, prepareReadConfigSeq } from "./statements/configs.ts";
 import { prepareReadKey, prepareWriteKey } from "./statements/keys.ts";
 import { prepareCountOwners, prepareDeleteOwner, prepareReadOwners, prepareWriteOwner } from "./statements/owners.ts";
+import { prepareIterateRollups, QUARTER_MS } from "./statements/rollups.ts";
 
 /** Work is taken into a batch for so long; writing and fsync follow. Where others wait, the lock is then held for about 10 ms. */
 const TAKING_MS_MAX = 4;
@@ -67,6 +69,8 @@ export class Batches {
       readConfigSeq: prepareReadConfigSeq(db),
       insertConfig: prepareInsertConfig(db),
       countedCalls: prepareIterateCounted(db),
+      rollups: prepareIterateRollups(db),
+      archived: prepareReadArchived(db),
       writeOwner: prepareWriteOwner(db),
       deleteOwner: prepareDeleteOwner(db),
       countOwners: prepareCountOwners(db),
@@ -256,12 +260,25 @@ export class Batches {
     fillSeries(this.#book, added, this.#callsFrom(fillFromMs(this.#book.limits, added, sinceMs)), { atMs, sinceMs });
   }
 
+  /** As if all of them had been reserved at the end of their quarter of an hour: none leaves a rolling window too soon. */
+  *#archivedCallsFrom(fromMs: number, throughSeq: number): Iterable<CountedCall> {
+    const first = Number.isFinite(fromMs) ? fromMs - QUARTER_MS : 0;
+    for (const rollup of this.#statements.rollups({ fromMs: first, throughSeq })) {
+      const { quarterMs, scopes, model, tokens, countedCalls: count } = rollup;
+      const atMs = quarterMs + QUARTER_MS - 1;
+      if (count > 0) yield { status: "settled", atMs, scopes, model, costNanoUsd: toNanoUsd(rollup.costNanoUsd), tokens, count };
+    }
+  }
+
   /** Every call that still counts, the open ones first. */
   *#callsFrom(fromMs: number): Iterable<CountedCall> {
     for (const { open } of this.#book.openCalls()) yield { status: "open", open };
+    const { throughSeq } = this.#statements.archived();
+    yield* this.#archivedCallsFrom(fromMs, throughSeq);
     const expired: EndedCall[] = [];
     for (const row of this.#statements.countedCalls(Number.isFinite(fromMs) ? fromMs : 0)) {
       const { status, callId, startedAtMs: atMs, scopes, model, tokens } = row;
+      if (row.position <= throughSeq) continue;
       const costNanoUsd = row.costNanoUsd === undefined ? undefined : toNanoUsd(row.costNanoUsd);
       if (status === "settled") yield { status, atMs, scopes, model, costNanoUsd, tokens };
       const ended = status === "expired" ? this.#book.endedCall(callId) : undefined;

@@ -26,6 +26,7 @@ import { reportModelOf, reportTokensOf, reportedLabelsOf } from "../call-record.
 import { correctedFromText, countedFromText, countedToText, type PlacedAdjustment } from "./counted.ts";
 import { EntryWriter, readBody, readCharges } from "./entry-text.ts";
 import { hashOfEntry } from "./rows.ts";
+import { prepareReadArchived } from "./statements/archived.ts";
 import { prepareReadCall, prepareWriteCall, type CallRow } from "./statements/calls.ts";
 import { prepareReadScope, prepareTakePastCounters, prepareWritePastCounter, prepareWriteScope } from "./statements/counters.ts";
 import {
@@ -92,6 +93,8 @@ export class CachedBook implements Book {
 
   // What the entries behind `folded` changed.
   #folded = 0;
+  /** Calls that were reserved up to here are archived: what is left of them is no more. */
+  #archived = 0;
   readonly #changedScopes = new Set<string>();
   /** What a clock set back asked for stays at hand until it is folded again. */
   readonly #recalled = new Set<string>();
@@ -117,6 +120,7 @@ export class CachedBook implements Book {
       tail: prepareReadTail(db),
       head: prepareReadHead(db),
       folded: prepareReadFolded(db),
+      archived: prepareReadArchived(db),
       rests: prepareReadRests(db),
     };
   }
@@ -158,7 +162,7 @@ export class CachedBook implements Book {
     const pending = this.#ended.get(callId);
     if (pending !== undefined) return pending;
     const row = this.#callRow(callId);
-    if (row === undefined || row.status === "denied") return undefined;
+    if (row === undefined || row.status === "denied" || this.#isArchived(row)) return undefined;
     const first = this.#read.entry(row.position);
     const reserved = openCallOf(first);
     const { spent, ...counted } = countedFromText(row.counted, reserved);
@@ -170,8 +174,15 @@ export class CachedBook implements Book {
     return { status: row.status, costNanoUsd, open: { ...reserved, ...counted }, spent, adjustments, adjustedNanoUsd };
   }
 
+  /** Also of a call that is archived and not removed yet: nothing can be done with it, and its name is not free. */
   isDenied(callId: string): boolean {
-    return this.#denied.has(callId) || this.#callRow(callId)?.status === "denied";
+    if (this.#denied.has(callId)) return true;
+    const row = this.#callRow(callId);
+    return row !== undefined && (row.status === "denied" || this.#isArchived(row));
+  }
+
+  #isArchived({ position }: CallRow): boolean {
+    return position <= this.#archived;
   }
 
   /** One operation asks for the same row several times; nothing writes rows but folding. */
@@ -210,6 +221,7 @@ export class CachedBook implements Book {
   /** Remembers what an entry says until it is folded. */
   #note(placed: PlacedEntry): void {
     const { entry, seq } = placed;
+    if (entry.kind === "closed") return;
     this.#lastAtMs = entry.atMs;
     for (const { scopeKey } of entry.charges) this.#changedScopes.add(scopeKey);
     switch (entry.kind) {
@@ -379,6 +391,7 @@ export class CachedBook implements Book {
   /** Reads what the entries behind `folded` say. The book must be empty. */
   load(): void {
     this.#folded = this.#read.folded();
+    this.#archived = this.#read.archived().throughSeq;
     this.#head = this.#read.head();
     if (this.#head.seq > this.#folded) {
       const spelled = spelledOn(this.#db);
@@ -399,7 +412,9 @@ export class CachedBook implements Book {
   #replay(placed: PlacedEntry): void {
     const { entry } = placed;
     const { body, callId, charges } = entry;
-    for (const charge of charges) chargeCounter(this.scope(charge.scopeKey), charge, untilOf(charge.what, charge.windowKey));
+    // What a closing carries on is in the counters already.
+    const changes = body.kind === "closed" ? [] : charges;
+    for (const charge of changes) chargeCounter(this.scope(charge.scopeKey), charge, untilOf(charge.what, charge.windowKey));
     switch (body.kind) {
       case "reserved":
         this.putOpenCall(openCallOf(entry));
@@ -439,6 +454,7 @@ export class CachedBook implements Book {
         throw new TypeError(`entry ${placed.seq} is filled, but not folded; run \`purser verify\``);
       case "denied":
       case "alert":
+      case "closed":
         break;
     }
     this.#note(placed);

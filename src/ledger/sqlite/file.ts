@@ -10,7 +10,8 @@ import { dirname } from "node:path";
 import { LedgerUnavailableError, type LedgerUnusableError } from "../ledger.ts";
 import { CorruptRowError, isBusy, isSqlite, unusable } from "./errors.ts";
 import { APPLICATION_ID, CHECK_SUM_FUNCTION, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
-import { checkSumOf, FIRST_HASH, hashOfEntry } from "./rows.ts";
+import { checkSumOf, hashOfEntry } from "./rows.ts";
+import { prepareReadArchived } from "./statements/archived.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
 import { prepareReadHead, prepareReadTail } from "./statements/entries.ts";
 import { prepareReadFolded } from "./statements/folded.ts";
@@ -194,9 +195,11 @@ function checkPages(db: Database.Database, path: string): void {
 function checkTail(db: Database.Database, path: string): void {
   const head = prepareReadHead(db)();
   // What is not folded is believed because of the chain alone.
-  const fromSeq = Math.max(1, Math.min(head.seq - TAIL_ENTRIES, prepareReadFolded(db)()));
+  const archived = prepareReadArchived(db)();
+  const firstSeq = archived.throughSeq + 1;
+  const fromSeq = Math.max(firstSeq, Math.min(head.seq - TAIL_ENTRIES, prepareReadFolded(db)()));
   const rows = prepareReadTail(db)(fromSeq);
-  let previousHash = fromSeq === 1 ? FIRST_HASH : undefined;
+  let previousHash: Uint8Array | undefined = fromSeq === firstSeq ? Buffer.from(archived.hash, "hex") : undefined;
   rows.forEach((row, index) => {
     const seq = fromSeq + index;
     const isNext = row.seq === seq;

@@ -13,13 +13,14 @@ import { NO_TOKENS, type TokenParts } from "../../core/usage/usage.ts";
 import type { Query } from "./messages.ts";
 import { CachedBook, NO_LIMITS } from "./cached-book.ts";
 import { correctedFromText } from "./counted.ts";
+import { prepareReadArchived } from "./statements/archived.ts";
 import { isAsked, prepareReadCall, prepareReadCalls, type CallRow } from "./statements/calls.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
 import { prepareReadScopes } from "./statements/counters.ts";
 import { prepareReadAlerts, prepareReadEntry } from "./statements/entries.ts";
 import { prepareReadKeys } from "./statements/keys.ts";
 import { prepareReadOwners } from "./statements/owners.ts";
-import { addGroups, prepareReadReport } from "./statements/report.ts";
+import { addGroups, prepareReadReport, prepareReadRolledUp } from "./statements/report.ts";
 
 /** What no entry that is not folded yet can change; a gateway asks for its keys and owners all the time. */
 const READ_AS_STORED: ReadonlySet<Query["kind"]> = new Set(["alerts", "limits", "owners", "keys"]);
@@ -44,6 +45,8 @@ export class Queries {
       owners: prepareReadOwners(db),
       keys: prepareReadKeys(db),
       report: prepareReadReport(db),
+      rolledUp: prepareReadRolledUp(db),
+      archived: prepareReadArchived(db),
     };
   }
 
@@ -121,9 +124,11 @@ export class Queries {
     const unfolded = this.#book.unfoldedRows().filter(({ startedAtMs }) => isIn(startedAtMs));
     const added = unfolded.map((row) => groupOfRow(query.by, row, 1));
     // A late settlement replaces what the file counts the call with.
+    const { throughSeq } = this.#statements.archived();
     const replaced = unfolded.map(({ callId }) => this.#statements.call(callId)).filter((row) => row !== undefined);
     const taken = replaced.map((row) => groupOfRow(query.by, row, -1));
-    const groups = addGroups([...this.#statements.report(query), ...running, ...added, ...taken], query.by);
+    const over = [...this.#statements.report(query, throughSeq), ...this.#statements.rolledUp(query, throughSeq)];
+    const groups = addGroups([...over, ...running, ...added, ...taken], query.by);
     return groups.filter(({ calls, denied }) => calls + denied > 0);
   }
 

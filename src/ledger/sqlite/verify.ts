@@ -10,6 +10,7 @@ import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { LedgerUnavailableError } from "../ledger.ts";
 import { APPLICATION_ID, CHECK_SUM_FUNCTION, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
+import { checkRollups, readArchived, type ArchivedState } from "./verify-archived.ts";
 import { CallsCheck } from "./verify-calls.ts";
 import { Charges } from "./verify-charges.ts";
 import { findWalDamage, sentenceOfDamage } from "./wal.ts";
@@ -60,6 +61,7 @@ class Verification {
   #sums: Charges["sums"] = new Map();
   /** Up to this entry the projections hold what the entries say; those behind it are a process's memory until they are folded. */
   #folded = 0n;
+  #archived: ArchivedState | undefined;
 
   constructor(path: string, onProgress: (share: number) => void) {
     this.#path = path;
@@ -72,6 +74,7 @@ class Verification {
     const steps: [string, (db: Database.Database) => void][] = [
       ["the schema", (db) => this.#checkSchema(db)],
       ["the pages", (db) => this.#checkPages(db)],
+      ["what is archived", (db) => this.#readArchived(db)],
       ["the entries", (db) => this.#checkEntries(db)],
       ["the counters", (db) => this.#checkCounters(db)],
       ["the check sums", (db) => this.#checkSums(db)],
@@ -168,17 +171,37 @@ class Verification {
     for (const { integrity_check: found } of rows) if (found !== "ok") this.#differs(`integrity check: ${found}`);
   }
 
+  /** Without it nothing else can be checked. */
+  #readArchived(db: Database.Database): void {
+    const archived = readArchived(db, (sentence) => this.#differs(sentence));
+    this.#archived = archived;
+    const read = db.prepare<[bigint], StoredEntry>(`select ${ENTRY_COLUMNS} from entries where seq = ?`);
+    for (const [seq, previousHash] of archived.kept) {
+      const row = read.get(seq);
+      if (row === undefined) this.#differs(`entry ${seq} is missing; later ones refer to it`);
+      else if (!chainHash(Buffer.from(previousHash, "hex"), row).equals(row.hash))
+        this.#differs(`entry ${seq}, which was kept when those around it were archived, is not what was written`);
+    }
+    checkRollups(db, archived, (sentence) => this.#differs(sentence));
+  }
+
+  #archivedState(): ArchivedState {
+    if (this.#archived === undefined) throw new Error("what is archived is not known");
+    return this.#archived;
+  }
+
   /** The chain, and the life of every call, in one pass. */
   #checkEntries(db: Database.Database): void {
-    const calls = new CallsCheck(db, (sentence) => this.#differs(sentence));
-    const total = Number(db.prepare<[], { count: bigint }>("select count(*) as count from entries").get()?.count ?? 0);
+    const archived = this.#archivedState();
+    const calls = new CallsCheck(db, (sentence) => this.#differs(sentence), archived);
+    const total = Number(db.prepare<[], { last: bigint | null }>("select max(seq) as last from entries").get()?.last ?? 0);
     this.#folded = db.prepare<[], { seq: bigint }>("select seq from folded where id = 1").get()?.seq ?? 0n;
     if (this.#folded > total) this.#differs(`its projections hold ${this.#folded} entries, of which there are ${total}`);
     const charges = new Charges(db);
     this.#sums = charges.sums;
-    let hash: Uint8Array = new Uint8Array(32);
-    let expectedSeq = 1;
-    for (const row of entriesOf(db)) {
+    let hash: Uint8Array = archived.hash;
+    let expectedSeq = Number(archived.throughSeq) + 1;
+    for (const row of entriesOf(db, archived.throughSeq)) {
       const seq = Number(row.seq);
       if (row.seq === this.#folded + 1n) calls.compareStored();
       this.#entryCount += 1;
@@ -189,7 +212,8 @@ class Verification {
       }
       const charged = charges.read(row);
       if (charged === undefined) this.#differs(`entry ${seq}: what it charges cannot be read`);
-      if (row.seq <= this.#folded) charges.add(charged ?? []);
+      // What a closing carries on stands for entries that were folded.
+      if (row.seq <= this.#folded || row.kind === "closed") charges.add(charged ?? []);
       calls.read(row, charged ?? []);
       hash = row.hash;
       expectedSeq = seq + 1;
@@ -200,13 +224,25 @@ class Verification {
   }
 
   #checkCounters(db: Database.Database): void {
-    const { wrong, count } = findWrongCounters(db, this.#sums);
+    const { wrong, count } = findWrongCounters(db, this.#sums, this.#archivedState().untilMs);
     this.#counterCount = count;
     for (const counter of wrong) this.#differs(sentenceOf(counter));
   }
 
   #checkSums(db: Database.Database): void {
-    const tables = ["folded", "unfolded_states", "counters", "past_counters", "open_calls", "calls", "configs", "owners", "keys"];
+    const tables = [
+      "folded",
+      "unfolded_states",
+      "counters",
+      "past_counters",
+      "open_calls",
+      "calls",
+      "configs",
+      "owners",
+      "keys",
+      "archived",
+      "rollups",
+    ];
     for (const table of tables) this.#try(`table ${table}`, () => this.#checkTable(db, table));
   }
 
@@ -254,12 +290,12 @@ export interface StoredEntry {
   hash: Buffer;
 }
 
-function entriesOf(db: Database.Database): IterableIterator<StoredEntry> {
+const ENTRY_COLUMNS = "seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash";
+
+function entriesOf(db: Database.Database, afterSeq: bigint): IterableIterator<StoredEntry> {
   return db
-    .prepare<[], StoredEntry>(
-      "select seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash from entries not indexed order by seq",
-    )
-    .iterate();
+    .prepare<[bigint], StoredEntry>(`select ${ENTRY_COLUMNS} from entries not indexed where seq > ? order by seq`)
+    .iterate(afterSeq);
 }
 
 /** What an entry's hash must be: SHA-256 over the hash before, in hex, and every column, a line each. */

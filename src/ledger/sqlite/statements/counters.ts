@@ -67,3 +67,29 @@ export function prepareTakePastCounters(db: Database): (scopeKey: string, endsAf
       return { what, windowKey, untilMs: Number(until_ms), spent: BigInt(spent) };
     });
 }
+
+type PastCounterKey = readonly [scopeKey: string, what: string, windowKey: string];
+
+/** Past counters behind one of them, in the order of their keys. */
+export function prepareReadPastCounters(
+  db: Database,
+): (after: PastCounterKey | undefined, limit: number) => { key: PastCounterKey; untilMs: number }[] {
+  const statement = db.prepare<
+    [string, string, string, number],
+    { scope_key: string; what: string; window_key: string; until_ms: bigint }
+  >(`
+    select scope_key, what, window_key, until_ms from past_counters
+    where (scope_key, what, window_key) > (?, ?, ?) order by scope_key, what, window_key limit ?
+  `);
+  return (after = ["", "", ""], limit) =>
+    statement
+      .all(...after, limit)
+      .map(({ scope_key, what, window_key, until_ms }) => ({ key: [scope_key, what, window_key], untilMs: Number(until_ms) }));
+}
+
+export function prepareDeletePastCounter(db: Database): (key: PastCounterKey) => void {
+  const statement = db.prepare("delete from past_counters where scope_key = ? and what = ? and window_key = ?");
+  return (key) => {
+    statement.run(...key);
+  };
+}

@@ -6,8 +6,6 @@ import type { ReportDimension, ReportGroup, ReportQuery } from "../../ledger.ts"
 
 /** Sums of nano-dollars are taken in two parts, whole dollars and the rest: a plain sum ends at 9.2 thousand million dollars. */
 const SUMS = `
-  coalesce(sum(status <> 'denied'), 0) as calls,
-  coalesce(sum(status = 'denied'), 0) as denied,
   coalesce(sum(cost_nano_usd / 1000000000), 0) as whole_usd,
   coalesce(sum(cost_nano_usd % 1000000000), 0) as rest_nano_usd,
   coalesce(sum(uncached_input_tokens), 0) as uncached_input_tokens,
@@ -16,6 +14,13 @@ const SUMS = `
   coalesce(sum(cache_write_1h_tokens), 0) as cache_write_1h_tokens,
   coalesce(sum(output_tokens), 0) as output_tokens,
   coalesce(sum(reasoning_output_tokens), 0) as reasoning_output_tokens`;
+
+const COUNTED_CALLS = `
+  coalesce(sum(status <> 'denied'), 0) as calls,
+  coalesce(sum(status = 'denied'), 0) as denied`;
+const ROLLED_UP_CALLS = `
+  coalesce(sum(calls), 0) as calls,
+  coalesce(sum(denied), 0) as denied`;
 
 /** The expression that a label is grouped by. A tag's name is a parameter, never part of the text. */
 function expressionOf(dimension: ReportDimension): string {
@@ -30,22 +35,39 @@ function expressionOf(dimension: ReportDimension): string {
     case "user":
       return "reported_user";
     default:
-      return "coalesce((select value from json_each(calls.reported_tags) where json_each.key = ?), 'default')";
+      return "coalesce((select value from json_each(reported_tags) where json_each.key = ?), 'default')";
   }
 }
 
 type SumRow = Record<string, bigint | string>;
 
-/** In no order. */
-export function prepareReadReport(db: Database): (query: ReportQuery) => ReportGroup[] {
-  return ({ fromMs, toMs, by }) => {
+type ReadGroups = (query: ReportQuery, throughSeq: number) => ReportGroup[];
+
+/** Of calls whose entries are there: those behind the last that is archived. In no order. */
+export function prepareReadReport(db: Database): ReadGroups {
+  return prepareGroups(db, {
+    counts: COUNTED_CALLS,
+    from: "calls where started_at_ms >= ? and started_at_ms < ? and position > ?",
+  });
+}
+
+/** Of archived calls, by whole quarters of an hour. In no order. */
+export function prepareReadRolledUp(db: Database): ReadGroups {
+  return prepareGroups(db, {
+    counts: ROLLED_UP_CALLS,
+    from: "rollups where quarter_ms >= ? and quarter_ms < ? and through_seq <= ?",
+  });
+}
+
+function prepareGroups(db: Database, { counts, from }: { counts: string; from: string }): ReadGroups {
+  return ({ fromMs, toMs, by }, throughSeq) => {
     const labels = by.map((dimension, index) => `${expressionOf(dimension)} as label_${index}`);
     const groupBy = by.length === 0 ? "" : `group by ${by.map((_dimension, index) => index + 1).join(", ")}`;
     const statement = db.prepare<unknown[], SumRow>(`
-      select ${[...labels, SUMS].join(", ")} from calls where started_at_ms >= ? and started_at_ms < ? ${groupBy}
+      select ${[...labels, counts, SUMS].join(", ")} from ${from} ${groupBy}
     `);
     const tags = by.filter((dimension) => dimension.startsWith("tag:")).map((dimension) => dimension.slice("tag:".length));
-    const groups = statement.all(...tags, sqlInstant(fromMs), sqlInstant(toMs)).map((row) => groupOf(by, row));
+    const groups = statement.all(...tags, sqlInstant(fromMs), sqlInstant(toMs), throughSeq).map((row) => groupOf(by, row));
     return groups.filter(({ calls, denied }) => calls + denied > 0);
   };
 }
