@@ -6,7 +6,7 @@
 import { closeSync, createReadStream, fsyncSync, openSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
-import { hashOfEntry, hexOf } from "./rows.ts";
+import { hashOfEntry } from "./rows.ts";
 import type { EntryRow } from "./statements/entries.ts";
 
 const FORMAT = "purser-archive-1";
@@ -28,7 +28,7 @@ export class ArchiveFile {
 
   write({ seq, kind, callId, atMs, costNanoUsd, charges, body, hash }: EntryRow): void {
     const cost = costNanoUsd === undefined ? null : `${costNanoUsd}`;
-    this.#text += `${JSON.stringify({ seq, kind, callId, atMs, costNanoUsd: cost, charges, body, hash: hexOf(hash) })}\n`;
+    this.#text += `${JSON.stringify({ seq, kind, callId, atMs, costNanoUsd: cost, charges, body, hash })}\n`;
     if (this.#text.length > BUFFER_CHARS) this.#flush();
   }
 
@@ -130,9 +130,9 @@ function entryOf(
     costNanoUsd: cost === null ? undefined : BigInt(textOf(cost)),
     charges: textOf(charges),
     body: textOf(body),
-    previousHash: Buffer.from(previousHash, "hex"),
+    previousHash,
   });
-  return { seq: Number(seq), hash: textOf(read["hash"]), recomputed: hexOf(recomputed) };
+  return { seq: Number(seq), hash: textOf(read["hash"]), recomputed };
 }
 
 function textOf(value: unknown): string {

@@ -13,7 +13,7 @@ import { correctedFromText } from "./counted.ts";
 import type { ArchiveFile } from "./archive-file.ts";
 import { readCharges } from "./entry-text.ts";
 import { referencesIn } from "./references.ts";
-import { chargesFromText, chargesToText, FIRST_HASH, hexOf } from "./rows.ts";
+import { chargesFromText, chargesToText, FIRST_HASH } from "./rows.ts";
 import type { Spelled } from "./spelled.ts";
 import {
   prepareIterateEntries,
@@ -95,12 +95,12 @@ export class ArchivePlanner {
       kind: "closed",
       fromSeq,
       throughSeq,
-      throughHash: hexOf(last.hash),
+      throughHash: last.hash,
       fromMs: first.atMs,
       toMs: last.atMs,
       untilMs,
       ...sumsOf(calls),
-      rollupHash: hashOfRollups(before?.rollupHash ?? hexOf(FIRST_HASH), rollups),
+      rollupHash: hashOfRollups(before?.rollupHash ?? FIRST_HASH, rollups),
       kept: this.#kept({ rows, throughSeq, carried, previous, before }),
       carried,
     };
@@ -180,7 +180,7 @@ export class ArchivePlanner {
     let previousHash = previous.hash;
     for (const { seq, hash } of rows) {
       if (wanted.has(seq)) hashes.set(seq, previousHash);
-      previousHash = hexOf(hash);
+      previousHash = hash;
     }
     return [...wanted].toSorted((a, b) => a - b).map((seq) => [seq, hashes.get(seq) ?? ""]);
   }

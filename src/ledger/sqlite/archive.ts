@@ -25,7 +25,7 @@ import {
   prepareWriteArchived,
 } from "./statements/archived.ts";
 import { prepareDeletePastCounter, prepareReadPastCounters } from "./statements/counters.ts";
-import { prepareInsertEntry, prepareReadHead } from "./statements/entries.ts";
+import { prepareInsertEntries, prepareReadHead } from "./statements/entries.ts";
 import { prepareCountRollups, prepareDeleteRollupsAfter, prepareInsertRollup } from "./statements/rollups.ts";
 
 export interface ArchiveInput {
@@ -126,7 +126,7 @@ class Archiving {
       archived: prepareReadArchived(db),
       setArchived: prepareWriteArchived(db),
       head: prepareReadHead(db),
-      entry: prepareInsertEntry(db),
+      entries: prepareInsertEntries(db),
       isTouchedSince: prepareIsTouchedSince(db),
       insertRollup: prepareInsertRollup(db),
       countRollups: prepareCountRollups(db),
@@ -229,7 +229,7 @@ class Archiving {
     };
     const body = bodyToText(closing);
     const hash = hashOfEntry({ ...row, body, previousHash: head.hash });
-    this.#write.entry({ ...row, body, hash });
+    this.#write.entries([{ ...row, body, hash }]);
     this.#write.setArchived({ throughSeq, hash: throughHash, untilMs });
     return true;
   }

@@ -65,6 +65,7 @@ export class Batches {
       begin: db.prepare("begin immediate"),
       commit: db.prepare("commit"),
       rollback: db.prepare("rollback"),
+      dataVersion: db.prepare<[], bigint>("pragma data_version").pluck(),
       readConfig: prepareReadConfig(db),
       readConfigSeq: prepareReadConfigSeq(db),
       insertConfig: prepareInsertConfig(db),
@@ -86,7 +87,7 @@ export class Batches {
   }
 
   #readDataVersion(): unknown {
-    return this.#db.pragma("data_version", { simple: true });
+    return this.#statements.dataVersion.get();
   }
 
   /**

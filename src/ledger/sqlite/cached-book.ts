@@ -20,8 +20,8 @@ import {
 import type { EndedCall, NewEntry, OpenCall } from "../../core/decisions/operations.ts";
 import { adjustedCall, correctedCostOf } from "../../core/decisions/adjust.ts";
 import { openCallOf, type Book } from "../../core/decisions/book.ts";
-import { toNanoUsd, ZERO_USD } from "../../core/money/money.ts";
-import { NO_TOKENS } from "../../core/usage/usage.ts";
+import { toNanoUsd, ZERO_USD, type NanoUsd } from "../../core/money/money.ts";
+import { NO_TOKENS, type TokenParts } from "../../core/usage/usage.ts";
 import { reportModelOf, reportTokensOf, reportedLabelsOf } from "../call-record.ts";
 import { correctedFromText, countedFromText, countedToText, type PlacedAdjustment } from "./counted.ts";
 import { EntryWriter, readBody, readCharges } from "./entry-text.ts";
@@ -30,12 +30,13 @@ import { prepareReadArchived } from "./statements/archived.ts";
 import { prepareReadCall, prepareWriteCall, type CallRow } from "./statements/calls.ts";
 import { prepareReadScope, prepareTakePastCounters, prepareWritePastCounter, prepareWriteScope } from "./statements/counters.ts";
 import {
-  prepareInsertEntry,
+  prepareInsertEntries,
   prepareReadEntry,
   prepareReadHead,
   prepareReadTail,
   spelledOn,
   type ChainHead,
+  type EntryRow,
 } from "./statements/entries.ts";
 import {
   prepareDeleteRests,
@@ -61,6 +62,13 @@ interface PlacedEntry {
   entry: NewEntry;
   /** What the caller said of it, as it came. */
   said?: string;
+}
+
+/** What an ending's entry says that the row of its call holds; the entry itself need not be kept for that. */
+interface PlacedEnd {
+  seq: number;
+  tokens: TokenParts;
+  overrunNanoUsd: NanoUsd;
 }
 
 /** What the caller of an operation said of its call, and the text it came as. */
@@ -100,7 +108,7 @@ export class CachedBook implements Book {
   readonly #recalled = new Set<string>();
   readonly #changedOpen = new Set<string>();
   readonly #ended = new Map<string, EndedCall>();
-  readonly #ends = new Map<string, PlacedEntry>();
+  readonly #ends = new Map<string, PlacedEnd>();
   /** Which entries corrected a call, by correction. */
   readonly #adjustmentSeqs = new Map<string, Map<string, number>>();
   readonly #denied = new Map<string, PlacedEntry>();
@@ -240,7 +248,7 @@ export class CachedBook implements Book {
       case "settled":
       case "voided":
       case "expired":
-        this.#ends.set(entry.callId, placed);
+        this.#ends.set(entry.callId, endOf(placed));
         return;
       case "adjusted": {
         if (entry.body.kind !== "adjusted") return;
@@ -267,14 +275,16 @@ export class CachedBook implements Book {
     this.#changedRests.clear();
     if (this.#appended.length === 0) return;
     let { hash, seq } = (this.#head ??= this.#read.head());
+    const rows: EntryRow[] = [];
     for (const { seq: placed, entry, said } of this.#appended) {
       seq = placed;
       const { kind, callId, atMs, costNanoUsd } = entry;
       const text = this.#entryWriter.write({ seq, entry, said, reserved: this.#reservedAt(callId) }, this.limits);
-      const row = { seq, kind, callId, atMs, costNanoUsd, charges: text.charges, body: text.body };
-      hash = hashOfEntry({ ...row, previousHash: hash });
-      writes.entry({ ...row, hash });
+      const { charges, body } = text;
+      hash = hashOfEntry({ previousHash: hash, seq, kind, callId, atMs, costNanoUsd, charges, body });
+      rows.push({ seq, kind, callId, atMs, costNanoUsd, charges, body, hash });
     }
+    writes.entries(rows);
     this.#head = { seq, hash };
     this.#appended.length = 0;
   }
@@ -319,13 +329,12 @@ export class CachedBook implements Book {
     const reported = placed?.reported ?? row?.reported;
     if (reported === undefined) throw new TypeError(`call ${callId} ends without the labels it was reserved with`);
     const { scopes, model, atMs: startedAtMs } = open;
-    const tokens = end === undefined ? (row?.tokens ?? NO_TOKENS) : reportTokensOf(end.entry);
+    const tokens = (end ?? row)?.tokens ?? NO_TOKENS;
     const adjustments = this.#placedAdjustments(ended, row);
     const counted = status === "expired" || adjustments.length > 0 ? countedToText(ended, adjustments) : undefined;
     const reservedNanoUsd = placed === undefined ? row?.reservedNanoUsd : placed.reservedNanoUsd;
-    const overrunNanoUsd =
-      end === undefined ? row?.overrunNanoUsd : end.entry.body.kind === "settled" ? end.entry.body.overrunNanoUsd : ZERO_USD;
-    const amounts = { costNanoUsd: correctedCostOf(ended), reservedNanoUsd, overrunNanoUsd: overrunNanoUsd ?? ZERO_USD };
+    const overrunNanoUsd = toNanoUsd((end ?? row)?.overrunNanoUsd ?? 0n);
+    const amounts = { costNanoUsd: correctedCostOf(ended), reservedNanoUsd, overrunNanoUsd };
     return { position, callId, status, startedAtMs, endSeq, scopes, reported, model, tokens, counted, ...amounts };
   }
 
@@ -498,7 +507,7 @@ export class CachedBook implements Book {
 
 function prepareWrites(db: Database) {
   return {
-    entry: prepareInsertEntry(db),
+    entries: prepareInsertEntries(db),
     rest: prepareWriteRest(db),
     deleteRests: prepareDeleteRests(db),
     folded: prepareWriteFolded(db),
@@ -529,6 +538,11 @@ function deniedRow(callId: string, { seq, entry }: PlacedEntry): CallRow | undef
     reservedNanoUsd: undefined,
     overrunNanoUsd: ZERO_USD,
   };
+}
+
+function endOf({ seq, entry }: PlacedEntry): PlacedEnd {
+  const overrunNanoUsd = entry.body.kind === "settled" ? entry.body.overrunNanoUsd : ZERO_USD;
+  return { seq, tokens: reportTokensOf(entry), overrunNanoUsd };
 }
 
 /** True if an entry holds what the caller said of a call or of its end. */

@@ -72,7 +72,9 @@ export class EntryWriter {
     if (body.kind === "settled") return this.#settled(written, body);
     if (body.kind === "reserved") return this.#reserved(written, body, set);
     const { charges } = written.entry;
-    const short = charges.length === 0 ? undefined : sameCountersToText(written.reserved, charges);
+    // A correction stands by itself: it may come years after its call.
+    const isShort = charges.length > 0 && body.kind !== "adjusted";
+    const short = isShort ? sameCountersToText(written.reserved, charges) : undefined;
     return { charges: short ?? chargesToText(charges), body: bodyToText(body) };
   }
 
@@ -93,27 +95,11 @@ export class EntryWriter {
     const known: KnownCounter[] = [];
     const charges = this.#chargesToText(seq, entry.charges, known);
     const limits = this.#limits?.set === set ? this.#limits : { set, seq, spelled: spelledOf(set) };
-    const { views, nowMs } = decision.admit;
-    let place = 0;
-    let at = 0;
-    let viewTexts = "";
-    for (const view of views) {
-      // Views come in the order of the limits, and charges in the order of views.
-      at = indexFrom(limits.spelled.limits, at, (limit) => isOfLimit(view, limit));
-      place = indexFrom(known, place, ({ counterId }) => counterId === view.counterId);
-      const [counter, charge] = [known[place], entry.charges[place]];
-      if (at === -1 || counter === undefined || charge === undefined) return { charges, body: bodyToText(body) };
-      viewTexts += `${viewTexts === "" ? "" : ","}[${at},${place},"${view.spent}","${view.reserved}"${restOfView(view, { counter, charge, nowMs })}]`;
-    }
+    const views = viewsToText(decision.admit, { limits: limits.spelled.limits, known, charges: entry.charges });
+    if (views === undefined) return { charges, body: bodyToText(body) };
     const limitsText = limits === this.#limits ? `${limits.seq}` : JSON.stringify(writtenLimits(limits.spelled));
     this.#limits = limits;
-    const parts = [
-      JSON.stringify(ownerId),
-      limitsText,
-      decisionToText(decision, entry),
-      `[${viewTexts}]`,
-      said ?? callToText(call),
-    ];
+    const parts = [JSON.stringify(ownerId), limitsText, decisionToText(decision, entry), `[${views}]`, said ?? callToText(call)];
     return { charges, body: `["reserved",${parts.join(",")}]` };
   }
 
@@ -153,10 +139,40 @@ export class EntryWriter {
   }
 }
 
-/** The first element from an index on, or from the beginning; -1: none. */
-function indexFrom<T>(list: readonly T[], from: number, isIt: (element: T) => boolean): number {
-  for (let index = Math.max(0, from); index < list.length; index += 1) if (isIt(list[index] as T)) return index;
-  return list.findIndex(isIt);
+/** What views refer to: limits and counters, each in their order. */
+interface Referred {
+  limits: SpelledLimits["limits"];
+  known: readonly KnownCounter[];
+  charges: readonly Charge[];
+}
+
+/** `undefined`: a view is of no limit in force, or of a counter that is not charged. */
+function viewsToText({ views, nowMs }: StoredDecision["admit"], { limits, known, charges }: Referred): string | undefined {
+  let [at, place] = [0, 0];
+  let text = "";
+  for (const view of views) {
+    // Views come in the order of the limits, and charges in the order of views: mostly it is the next one.
+    at = indexOfLimit(limits, view, at);
+    place = indexOfCounter(known, view.counterId, place);
+    const [counter, charge] = [known[place], charges[place]];
+    if (at === -1 || counter === undefined || charge === undefined) return undefined;
+    const rest = restOfView(view, { counter, charge, nowMs });
+    text += `${text === "" ? "" : ","}[${at},${place},"${view.spent}","${view.reserved}"${rest}]`;
+  }
+  return text;
+}
+
+function indexOfLimit(limits: Referred["limits"], view: LimitView, from: number): number {
+  for (let index = from; index < limits.length; index += 1) {
+    const limit = limits[index];
+    if (limit !== undefined && isOfLimit(view, limit)) return index;
+  }
+  return from === 0 ? -1 : indexOfLimit(limits, view, 0);
+}
+
+function indexOfCounter(known: Referred["known"], counterId: string, from: number): number {
+  for (let index = from; index < known.length; index += 1) if (known[index]?.counterId === counterId) return index;
+  return from === 0 ? -1 : indexOfCounter(known, counterId, 0);
 }
 
 function isOfLimit(
@@ -194,8 +210,10 @@ class Amounts {
 
   add(amounts: Pick<Charge, "spent" | "reserved">): void {
     const { spent, reserved } = amounts;
-    let index = this.#pairs.findIndex((pair) => pair.spent === spent && pair.reserved === reserved);
-    if (index === -1) index = this.#pairs.push(amounts) - 1;
+    const pairs = this.#pairs;
+    let index = 0;
+    while (index < pairs.length && !(pairs[index]?.spent === spent && pairs[index]?.reserved === reserved)) index += 1;
+    if (index === pairs.length) pairs.push(amounts);
     this.#at += `${this.#at === "" ? "" : ","}${index}`;
   }
 
@@ -227,15 +245,17 @@ function isSameCounter(a: CounterName, b: CounterName): boolean {
 /** What most views do not say, behind what all do; a 0 stands for what follows from the rest. */
 function restOfView(view: LimitView, from: { counter: KnownCounter; charge: Charge; nowMs: number }): string {
   const { bound, clearsAtMs, windowEndMs, graceCeiling, scope } = view;
-  const isUsual = bound === from.charge.spent + from.charge.reserved && clearsAtMs === from.nowMs && graceCeiling === undefined;
-  const isAsNamed = windowEndMs === from.counter.untilMs && isSameScope(scope, from.counter.scope);
-  if (isUsual && isAsNamed) return "";
+  const { charge, counter } = from;
+  // Whatever is charged is charged in one of the two.
+  const charged = charge.spent === 0n ? charge.reserved : charge.spent + charge.reserved;
+  const isUsual = bound === charged && clearsAtMs === from.nowMs && graceCeiling === undefined;
+  if (isUsual && windowEndMs === counter.untilMs && isSameScope(scope, counter.scope)) return "";
   const rest: RestOfView = [
     bound === undefined ? null : `${bound}`,
     finite(clearsAtMs),
     finite(windowEndMs),
     graceCeiling === undefined ? null : `${graceCeiling}`,
-    isSameScope(scope, from.counter.scope) ? 0 : scope,
+    isSameScope(scope, counter.scope) ? 0 : scope,
   ];
   return `,${JSON.stringify(rest).slice(1, -1)}`;
 }

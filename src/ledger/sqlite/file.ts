@@ -199,11 +199,11 @@ function checkTail(db: Database.Database, path: string): void {
   const firstSeq = archived.throughSeq + 1;
   const fromSeq = Math.max(firstSeq, Math.min(head.seq - TAIL_ENTRIES, prepareReadFolded(db)()));
   const rows = prepareReadTail(db)(fromSeq);
-  let previousHash: Uint8Array | undefined = fromSeq === firstSeq ? Buffer.from(archived.hash, "hex") : undefined;
+  let previousHash = fromSeq === firstSeq ? archived.hash : undefined;
   rows.forEach((row, index) => {
     const seq = fromSeq + index;
     const isNext = row.seq === seq;
-    if (!isNext || (previousHash !== undefined && !Buffer.from(hashOfEntry({ ...row, previousHash })).equals(row.hash))) {
+    if (!isNext || (previousHash !== undefined && hashOfEntry({ ...row, previousHash }) !== row.hash)) {
       throw unusable(path, `entry ${seq} is not what was written: ${isNext ? "its hash differs" : "it is missing"}`, RESTORE);
     }
     previousHash = row.hash;

@@ -5,7 +5,7 @@
  * Invariant: what is read equals what was written; a result that repeats what was asked is written without that.
  */
 import type { Candidate, Fit } from "../../core/decisions/call.ts";
-import type { Operation, OperationResult, ReserveOperation } from "../../core/decisions/operations.ts";
+import type { Operation, OperationResult, ReserveOperation, SettleOperation } from "../../core/decisions/operations.ts";
 import { toNanoUsd, type NanoUsd } from "../../core/money/money.ts";
 import { fromJson, toJson } from "../json.ts";
 import { callFromWritten, callToText, resultFromWritten, resultToText } from "./said-text.ts";
@@ -46,14 +46,14 @@ export function operationsFromText(text: string): ReadOperation[] {
 
 function linesOf(operation: Operation): Lines {
   switch (operation.kind) {
+    // What is `undefined` is left out; leaving it out of the copy takes longer.
     case "reserve": {
-      const { call, candidates, ...rest } = operation;
-      return [PLAIN + JSON.stringify({ ...rest, candidates: candidates.map(plainCandidate) }), callToText(call)];
+      const { call, candidates } = operation;
+      const rest = { ...operation, call: undefined, candidates: candidates.map(plainCandidate) };
+      return [PLAIN + JSON.stringify(rest), callToText(call)];
     }
-    case "settle": {
-      const { result, ...rest } = operation;
-      return [PLAIN + JSON.stringify(rest), resultToText(result)];
-    }
+    case "settle":
+      return [PLAIN + JSON.stringify({ ...operation, result: undefined }), resultToText(operation.result)];
     default:
       return [toJson(operation), ""];
   }
@@ -61,33 +61,36 @@ function linesOf(operation: Operation): Lines {
 
 function operationFrom([rest, said]: Lines): Operation {
   if (!rest.startsWith(PLAIN)) return fromJson(rest) as Operation;
-  const operation = JSON.parse(rest) as WrittenReserve | { kind: "settle"; atMs: number; callId: string };
-  if (operation.kind === "settle") return { ...operation, result: resultFromWritten(JSON.parse(said) as unknown[]) };
-  const { candidates } = operation;
-  for (const candidate of candidates) readCandidate(candidate);
-  return { ...operation, candidates: candidates as unknown as Candidate[], call: callFromWritten(JSON.parse(said) as unknown[]) };
+  // Put together in place: it was only just read.
+  const operation = JSON.parse(rest) as Mutable<ReserveOperation> | Mutable<SettleOperation>;
+  const written = JSON.parse(said) as unknown[];
+  if (operation.kind === "settle") operation.result = resultFromWritten(written);
+  else {
+    for (const candidate of operation.candidates) readCandidate(candidate as unknown as WrittenCandidate);
+    operation.call = callFromWritten(written);
+  }
+  return operation;
 }
 
 type Written<T, Amounts extends keyof T> = { [Name in keyof T]: Name extends Amounts ? string | undefined : T[Name] };
 type WrittenFit = Omit<Fit, "usd"> & { usd: Record<keyof NonNullable<Fit["usd"]>, string> | undefined };
-type WrittenCandidate = Omit<Written<Candidate, "usdBound" | "tenCallsNanoUsd">, "fit"> & { fit?: WrittenFit };
-type WrittenReserve = Omit<ReserveOperation, "candidates"> & { candidates: WrittenCandidate[] };
+type WrittenCandidate = Omit<Written<Candidate, "usdBound" | "tenCallsNanoUsd">, "fit"> & { fit: WrittenFit | undefined };
+type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
 
 function plainCandidate(candidate: Candidate): WrittenCandidate {
-  const { fit, ...rest } = candidate;
-  const amounts = { usdBound: textOf(rest.usdBound), tenCallsNanoUsd: textOf(rest.tenCallsNanoUsd) };
-  return { ...rest, ...amounts, ...(fit === undefined ? {} : { fit: plainFit(fit) }) };
+  const { usdBound, tenCallsNanoUsd, fit } = candidate;
+  return { ...candidate, usdBound: textOf(usdBound), tenCallsNanoUsd: textOf(tenCallsNanoUsd), fit: fit && plainFit(fit) };
 }
 
-function plainFit({ usd, ...fit }: Fit): WrittenFit {
-  if (usd === undefined) return { ...fit, usd };
-  const { fixed, perOutputToken, searches } = usd;
+function plainFit(fit: Fit): WrittenFit {
+  if (fit.usd === undefined) return { ...fit, usd: undefined };
+  const { fixed, perOutputToken, searches } = fit.usd;
   return { ...fit, usd: { fixed: `${fixed}`, perOutputToken: `${perOutputToken}`, searches: `${searches}` } };
 }
 
 /** In place: it was only just read. */
 function readCandidate(candidate: WrittenCandidate): void {
-  const read = candidate as unknown as { -readonly [Name in keyof Candidate]: Candidate[Name] };
+  const read = candidate as unknown as Mutable<Candidate>;
   read.usdBound = amountOf(candidate.usdBound);
   if (candidate.tenCallsNanoUsd !== undefined) read.tenCallsNanoUsd = BigInt(candidate.tenCallsNanoUsd);
   const usd = candidate.fit?.usd;

@@ -24,9 +24,12 @@ interface WrittenState extends WrittenRest {
   counters: WrittenCounters;
 }
 
-/** The hash of an entry: over the hash before and every column. No column's text holds a line break, so no two entries share it. */
+/**
+ * The hash of an entry, in hex: over the hash before and every column. No column's text holds a line break, so no two entries share it.
+ */
 export function hashOfEntry(entry: {
-  previousHash: Uint8Array;
+  /** In hex. */
+  previousHash: string;
   seq: number;
   kind: string;
   callId: string;
@@ -34,19 +37,14 @@ export function hashOfEntry(entry: {
   costNanoUsd: bigint | undefined;
   charges: string;
   body: string;
-}): Uint8Array {
+}): string {
   const { previousHash, seq, kind, callId, atMs, costNanoUsd, charges, body } = entry;
-  const lines = [hexOf(previousHash), seq, kind, JSON.stringify(callId), atMs, costNanoUsd ?? "-", charges, body];
-  return hash("sha256", lines.join("\n"), "buffer");
+  const key = `${previousHash}\n${seq}\n${kind}\n${JSON.stringify(callId)}`;
+  return hash("sha256", `${key}\n${atMs}\n${costNanoUsd ?? "-"}\n${charges}\n${body}`, "hex");
 }
 
 /** The hash before the first entry. */
-export const FIRST_HASH: Uint8Array = new Uint8Array(32);
-
-/** A hash as people read it. */
-export function hexOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("hex");
-}
+export const FIRST_HASH: string = "0".repeat(64);
 
 /**
  * Binds the columns of a row that may change; `table` keeps a row from standing in for one of another table. CRC-32 finds every damage

@@ -138,8 +138,8 @@ type WrittenResult = [
   error: CallResult["error"] | null,
 ];
 
-export function resultToText({ tokens, costParts, ...result }: CallResult): string {
-  const { costNanoUsd, model } = result;
+export function resultToText(result: CallResult): string {
+  const { costNanoUsd, model, tokens, costParts } = result;
   const written: WrittenResult = [
     costNanoUsd === undefined ? null : `${costNanoUsd}`,
     tokens.uncachedInputTokens,
@@ -162,11 +162,9 @@ export function resultToText({ tokens, costParts, ...result }: CallResult): stri
   return JSON.stringify(written);
 }
 
-function writtenPart(
-  { meter, quantity, unitUsd, unitQuantity, costUsd, priceId, kind, multipliers, ...part }: CostPart,
-  model: string,
-): WrittenPart {
-  return [meter, quantity, unitUsd, unitQuantity, costUsd, priceId, part.model === model ? 0 : part.model, kind, multipliers];
+function writtenPart(part: CostPart, answeredBy: string): WrittenPart {
+  const { meter, quantity, unitUsd, unitQuantity, costUsd, priceId, model, kind, multipliers } = part;
+  return [meter, quantity, unitUsd, unitQuantity, costUsd, priceId, model === answeredBy ? 0 : model, kind, multipliers];
 }
 
 export function resultFromWritten(written: readonly unknown[]): CallResult {

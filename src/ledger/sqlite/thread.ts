@@ -46,9 +46,14 @@ export class Thread<Of> {
   }
 
   /** Asks one thing. A thread that died is started again by the next question. */
-  async ask(what: Of): Promise<unknown> {
-    if (this.#closed !== undefined) throw new LedgerUnavailableError(`ledger ${this.#data.path} is closed`);
-    if (this.#worker === undefined) await this.#running();
+  ask(what: Of): Promise<unknown> {
+    if (this.#closed !== undefined) {
+      return Promise.reject(new LedgerUnavailableError(`ledger ${this.#data.path} is closed`));
+    }
+    return this.#worker === undefined ? this.#running().then(() => this.#gather(what)) : this.#gather(what);
+  }
+
+  #gather(what: Of): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = (this.#lastId += 1);
       this.#pending.set(id, { message: undefined, resolve, reject });

@@ -2,7 +2,7 @@
 import type { Database } from "better-sqlite3";
 import type { Closing } from "../../../core/decisions/operations.ts";
 import { bodyFromText } from "../body.ts";
-import { assertCheck, checkSumOf, FIRST_HASH, hexOf } from "../rows.ts";
+import { assertCheck, checkSumOf, FIRST_HASH } from "../rows.ts";
 import { prepareReadCalls, type CallRow } from "./calls.ts";
 import type { EntryRow } from "./entries.ts";
 
@@ -16,7 +16,7 @@ export interface Archived {
   untilMs: number;
 }
 
-const NOTHING_ARCHIVED: Archived = { throughSeq: 0, hash: hexOf(FIRST_HASH), untilMs: -Infinity };
+const NOTHING_ARCHIVED: Archived = { throughSeq: 0, hash: FIRST_HASH, untilMs: -Infinity };
 
 export function prepareReadArchived(db: Database): () => Archived {
   const statement = db.prepare<[], { through_seq: bigint; hash: string; until_ms: bigint; check_sum: bigint }>(
@@ -67,7 +67,7 @@ export function prepareIterateEntries(db: Database): (fromSeq: number, toSeq: nu
         costNanoUsd: row.cost_nano_usd ?? undefined,
         charges: row.charges,
         body: row.body,
-        hash: row.hash,
+        hash: row.hash.toString("hex"),
       };
     }
   };

@@ -1,5 +1,5 @@
 /** The statements over `entries`. There is none that changes or removes one. */
-import type { Database } from "better-sqlite3";
+import type { Database, Statement } from "better-sqlite3";
 import type { EntryBody, NewEntry } from "../../../core/decisions/operations.ts";
 import type { Charge } from "../../../core/decisions/counters.ts";
 import { toNanoUsd } from "../../../core/money/money.ts";
@@ -17,22 +17,36 @@ export interface EntryRow {
   costNanoUsd: bigint | undefined;
   charges: string;
   body: string;
-  hash: Uint8Array;
+  /** In hex. */
+  hash: string;
 }
 
 /** Where the chain ends. */
 export interface ChainHead {
   seq: number;
-  hash: Uint8Array;
+  /** In hex. */
+  hash: string;
 }
 
-export function prepareInsertEntry(db: Database): (row: EntryRow) => void {
-  const statement = db.prepare(`
-    insert into entries (seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash)
-    values (?, ?, ?, ?, ?, ?, ?, ?)
-  `);
-  return ({ seq, kind, callId, atMs, costNanoUsd, charges, body, hash }) => {
-    statement.run(seq, kind, callId, atMs, costNanoUsd ?? null, charges, body, hash);
+/** Entries that one statement inserts: a third less time for each of them than one by one, and no less with more. */
+const ROWS_AT_ONCE = 8;
+
+export function prepareInsertEntries(db: Database): (rows: readonly EntryRow[]) => void {
+  const insert = (rows: number): Statement<unknown[]> =>
+    db.prepare(`
+      insert into entries (seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash)
+      values ${Array.from({ length: rows }, () => "(?, ?, ?, ?, ?, ?, ?, ?)").join(", ")}
+    `);
+  const [single, several] = [insert(1), insert(ROWS_AT_ONCE)];
+  return (rows) => {
+    let columns: unknown[] = [];
+    const together = rows.length - (rows.length % ROWS_AT_ONCE);
+    rows.forEach(({ seq, kind, callId, atMs, costNanoUsd, charges, body, hash }, index) => {
+      columns.push(seq, kind, callId, atMs, costNanoUsd ?? null, charges, body, Buffer.from(hash, "hex"));
+      if (index < together && (index + 1) % ROWS_AT_ONCE !== 0) return;
+      (index < together ? several : single).run(columns);
+      columns = [];
+    });
   };
 }
 
@@ -40,7 +54,7 @@ export function prepareReadHead(db: Database): () => ChainHead {
   const statement = db.prepare<[], { seq: bigint; hash: Buffer }>(`select seq, hash from entries order by seq desc limit 1`);
   return () => {
     const row = statement.get();
-    return row === undefined ? { seq: 0, hash: FIRST_HASH } : { seq: Number(row.seq), hash: row.hash };
+    return row === undefined ? { seq: 0, hash: FIRST_HASH } : { seq: Number(row.seq), hash: row.hash.toString("hex") };
   };
 }
 
@@ -116,6 +130,6 @@ export function prepareReadTail(db: Database): (fromSeq: number) => EntryRow[] {
       costNanoUsd: row.cost_nano_usd ?? undefined,
       charges: row.charges,
       body: row.body,
-      hash: row.hash,
+      hash: row.hash.toString("hex"),
     }));
 }
