@@ -19,7 +19,11 @@ export interface Books extends Outside {
   open(): Promise<Ledger>;
   /** Everything written so far, oldest first. */
   readonly entries: readonly NewEntry[];
-  /** What {@link Ledger.revision} says to somebody who wrote so many of the entries. */
+  /** Other limits were put in force, which need not write an entry. */
+  configured(): void;
+  /** So many changes were made to it. */
+  readonly changeCount: number;
+  /** What {@link Ledger.revision} says to somebody who made so many of the changes. */
   revisionFor(ledger: Ledger, own: number): Promise<number>;
   /** What does not add up; nothing may be asked any more. */
   close(): Promise<string[]>;
@@ -27,12 +31,17 @@ export interface Books extends Outside {
 
 export function memoryBooks(): Books {
   const ledger = createMemoryLedger();
+  let configured = 0;
   return {
     open: () => Promise.resolve(ledger),
+    get changeCount() {
+      return ledger.entries.length + configured;
+    },
+    configured: () => void (configured += 1),
     get entries() {
       return ledger.entries;
     },
-    revisionFor: (_, own) => Promise.resolve(ledger.entries.length - own),
+    revisionFor: (_, own) => Promise.resolve(ledger.entries.length + configured - own),
     isQuiet: true,
     settled: () => Promise.resolve(),
     close: () => Promise.resolve([]),
@@ -69,6 +78,9 @@ export function sqliteBooks(seed: number): Books {
       }
       return entries;
     },
+    // The file knows by itself which changes are whose.
+    changeCount: 0,
+    configured: () => undefined,
     revisionFor: (ledger) => ledger.revision(),
     get isQuiet() {
       return asked.size === 0;

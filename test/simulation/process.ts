@@ -48,6 +48,8 @@ export class Process implements StoreClient {
   /** When its clock was last set, on the timeline; `-Infinity`: never. */
   jumpedAtMs = -Infinity;
   readonly line = new Map<string, InLine>();
+  /** Calls whose lowered hold was told to the ledger, and not answered: who waits for that learns of it when it is told again. */
+  readonly lowering = new Set<string>();
   /** Who was ever told to wait for a limit's end. */
   readonly paused = new Set<string>();
   readonly clock: Clock;
@@ -183,6 +185,9 @@ export class Process implements StoreClient {
   asked(operation: Operation): void {
     const { callId } = operation.kind === "reserve" || operation.kind === "refuse" ? operation.call : operation;
     this.#world.trace(`${this.id} asks ${operation.kind} ${callId}`);
+    if (operation.kind === "renew") this.lowering.add(callId);
+    // Whoever is refused for having waited too long waits no more.
+    if (operation.kind === "refuse") this.leaveLine(nameOf(operation));
     if (operation.kind !== "reserve") return;
     const mine = this.line.get(nameOf(operation));
     const waiters = [...this.line].filter(
@@ -192,7 +197,10 @@ export class Process implements StoreClient {
   }
 
   answered(operation: Operation, result: OperationResult): void {
-    this.#world.trace(`${this.id} is answered ${operation.kind} ${"outcome" in result ? result.outcome : ""}`);
+    const on = result.kind === "reserve" && result.outcome === "wait" ? ` on ${result.blockedOn.join(", ")}` : "";
+    const paused = result.kind === "reserve" && result.outcome === "wait" && result.pause !== undefined ? " paused" : "";
+    this.#world.trace(`${this.id} is answered ${operation.kind} ${"outcome" in result ? result.outcome : ""}${paused}${on}`);
+    if ("callId" in operation) this.lowering.delete(operation.callId);
     if (operation.kind !== "reserve" || result.kind !== "reserve") return;
     const before = this.#before.get(operation);
     this.#before.delete(operation);
@@ -225,6 +233,6 @@ export class Process implements StoreClient {
 }
 
 /** Every caller of the simulation carries its number in a tag. */
-function nameOf({ call }: ReserveOperation): string {
+function nameOf({ call }: Pick<ReserveOperation, "call">): string {
   return call.scopes.tags["n"] ?? "";
 }

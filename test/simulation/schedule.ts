@@ -560,7 +560,7 @@ class Schedule implements ProcessWorld {
       // Whoever lay down before its clock was set sleeps on as long as it meant to.
       if (nowMs < process.jumpedAtMs + WAIT_MS_MAX || process.stalledUntilMs > nowMs - QUIET_MS) continue;
       // An ending whose answer was lost may have freed something that this process learns of when it asks again.
-      if ((process.engine?.unsettledCount ?? 0) > 0) continue;
+      if ((process.engine?.unsettledCount ?? 0) > 0 || process.lowering.size > 0) continue;
       const blocked = new Set<string>();
       for (const [name, { operation, isPaused, place }] of [...process.line].sort(([, a], [, b]) => a.place - b.place)) {
         const [candidate] = operation.candidates;

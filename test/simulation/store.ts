@@ -58,7 +58,7 @@ export function openHandle(world: StoreWorld, client: StoreClient, base: Ledger)
   const { timeline, books, random } = world;
   const queue: Waiting[] = [];
   let isWriting = false;
-  /** Entries that this process had written; all others are other processes'. */
+  /** Changes that this process made; all others are other processes'. */
   let own = 0;
   const isDown = (): boolean => timeline.nowMs < world.downUntilMs();
 
@@ -73,9 +73,9 @@ export function openHandle(world: StoreWorld, client: StoreClient, base: Ledger)
   async function commit(): Promise<void> {
     const batch = queue.splice(0);
     const isLost = isDown() || random.chance(world.faultShare());
-    const before = books.entries.length;
+    const before = books.changeCount;
     const answers = isLost ? [] : await Promise.all(batch.map(({ operations }) => carryOut(operations)));
-    own += books.entries.length - before;
+    own += books.changeCount - before;
     const isUnknown = !isLost && random.chance(world.faultShare());
     if (!isLost) world.committed();
     client.soon(random.chance(0.5) ? 0 : random.int(1, 5), () => {
@@ -130,7 +130,10 @@ export function openHandle(world: StoreWorld, client: StoreClient, base: Ledger)
       });
     },
     configure: asking(async (rules) => {
+      const before = books.changeCount;
       await base.configure(rules);
+      books.configured();
+      own += books.changeCount - before;
       world.configured(rules.limits);
     }),
     limits: asking(() => base.limits()),
