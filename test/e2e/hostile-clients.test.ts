@@ -9,13 +9,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { startSimulator } from "../../src/testing/testing.ts";
-import { createRandom } from "../simulation/random.ts";
-import { startBench, startSharedBench, type Bench } from "./harness.ts";
-import { allOf, ask, connectTo, exchange, headOf, messageOf, MODEL, openRequest, readAnswer, until } from "./http.ts";
+import { startSharedBench, type Bench } from "./harness.ts";
+import { allOf, ask, connectTo, exchange, headOf, messageOf, openRequest, readAnswer } from "./http.ts";
 import { serve } from "./processes.ts";
 
-const isLong = process.env["PURSER_LONG"] === "1";
-const seed = Number(process.env["PURSER_SEED"] ?? 1);
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
 /** A gateway process in front of a simulator, both ended with the test. */
@@ -239,35 +236,3 @@ describe("on one gateway,", () => {
     },
   );
 });
-
-it("callers that leave after any byte of a streamed answer leave nothing behind", async () => {
-  const bench = await startBench();
-  const random = createRandom(seed);
-  const text = messageOf({ stream: true });
-  const asked = `POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nanthropic-version: 2023-06-01\r\nconnection: close\r\ncontent-length: ${text.length}\r\n\r\n${text}`;
-  const whole = Buffer.byteLength(await exchange(bench.url, asked));
-  const offsets = Array.from({ length: whole }, (_, index) => index + 1).filter(() => isLong || random.chance(0.08));
-  const leaveAfter = async (offset: number): Promise<void> => {
-    const socket = await connectTo(bench.url);
-    let bytes = 0;
-    const enough = new Promise<void>((resolve) => {
-      socket.on("data", (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (bytes >= offset) resolve();
-      });
-      socket.once("close", () => resolve());
-    });
-    socket.on("error", () => undefined).write(asked);
-    await enough;
-    socket.destroy();
-  };
-  for (let at = 0; at < offsets.length; at += 20) await Promise.all(offsets.slice(at, at + 20).map(leaveAfter));
-
-  await bench.simulator.idle();
-  await until(() => bench.gateway.engine.runningCount + bench.gateway.engine.unsettledCount === 0);
-  const calls = await bench.calls();
-  expect(calls.length).toBe(offsets.length + 1);
-  expect(calls.filter(({ status }) => status !== "settled")).toEqual([]);
-  expect(bench.simulator.openStreams).toBe(0);
-  expect((await ask(bench.url, { body: messageOf({ model: MODEL }) })).status).toBe(200);
-}, 120_000);
