@@ -3,8 +3,9 @@
  * zone's days, by any label. Method: a hundred and fifty days of calls with every ending, archived up to some instant, whole, broken off after every
  * transaction, and while others write; `verify` recomputes the ledger each time.
  */
+import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
-import { readdir } from "node:fs/promises";
+import { readdir, watch } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Temporal } from "temporal-polyfill";
@@ -16,6 +17,7 @@ import { archiveSqliteLedger, type ArchiveInput } from "../../src/ledger/sqlite/
 import { checkArchive } from "../../src/ledger/sqlite/archive-file.ts";
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
+import { until } from "../e2e/http.ts";
 import { portraitOf } from "../crash/portrait.ts";
 import {
   adjustOf,
@@ -308,6 +310,43 @@ describe("archiving that breaks off", () => {
     }
 
     expect(steps).toBeGreaterThan(60);
+    expect(await saidBy(path)).toEqual(before);
+  });
+});
+
+describe("archiving that is killed", () => {
+  const KILLS = 6;
+
+  /** Runs the command until it has begun to write its file, and so long on. @returns how it ended. */
+  async function runFor(aliveMs: number): Promise<string> {
+    const main = join(import.meta.dirname, "../../src/cli/main.ts");
+    const begun = watch(folder)[Symbol.asyncIterator]();
+    const running = spawn(process.execPath, [main, "archive", "--ledger", path, "--older-than", "35"], { stdio: "ignore" });
+    const ended = new Promise<string>((resolve) => running.once("exit", (code, signal) => resolve(signal ?? `exit ${code}`)));
+    const isBegun = async (): Promise<boolean> => (await begun.next()).value?.filename?.endsWith(".jsonl") === true;
+    await Promise.race([ended, until(isBegun)]);
+    const timer = setTimeout(() => running.kill("SIGKILL"), aliveMs);
+    const how = await ended;
+    clearTimeout(timer);
+    await begun.return?.();
+    return how;
+  }
+
+  test("leaves a whole ledger, wherever it is, and the next run ends it", async () => {
+    await filled(50);
+    const before = await saidBy(path);
+    const ends: string[] = [];
+    const found: string[] = [];
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      ends.push(await runFor(20 * kill));
+      found.push(...differences());
+    }
+
+    expect(await runFor(60_000)).toBe("exit 0");
+    process.stdout.write(`figure: archiving killed: ${ends.join(", ")}\n`);
+    expect(ends.slice(0, 2)).toEqual(["SIGKILL", "SIGKILL"]);
+    expect(found).toEqual([]);
+    expect(differences()).toEqual([]);
     expect(await saidBy(path)).toEqual(before);
   });
 });
