@@ -26,10 +26,14 @@ export interface Origin {
   port: number;
 }
 
-export interface Timeouts {
-  connectMs: number;
-  headersMs: number;
-  bodyMs: number;
+/**
+ * How many looks of its owner a connection waits for what is due. Looks are counted, not time: one that comes late because the event loop
+ * did not listen counts no more than one in time, and what has come meanwhile is still read.
+ */
+export interface Patience {
+  connect: number;
+  headers: number;
+  body: number;
 }
 
 /** One request, and whoever waits for its answer. */
@@ -49,7 +53,9 @@ export interface Exchange {
 }
 
 export interface ConnectionOwner {
-  timeouts: Timeouts;
+  readonly patience: Patience;
+  /** How often it has looked at its connections. */
+  readonly looks: number;
   /** It may carry another exchange. */
   released(connection: Connection): void;
   closed(connection: Connection): void;
@@ -97,13 +103,15 @@ export class Connection {
     // What follows is decided once all of the bytes were looked at.
     onEnd: () => undefined,
   };
-  /** Since when it connects, waits for a head, or has heard nothing more; of an idle one, when it was released. */
-  #sinceMs = performance.now();
-  #idleMs = IDLE_MS;
+  /** The look since which it connects, waits for a head, or has heard nothing more. */
+  #sinceLook: number;
+  /** By the wall, as the other side counts it. */
+  #idleUntilMs = 0;
 
   /** Connects, for this exchange. */
   constructor(origin: Origin, owner: ConnectionOwner, sessions: SessionMemory, exchange: Exchange) {
     this.#owner = owner;
+    this.#sinceLook = owner.looks;
     this.#exchange = exchange;
     exchange.onCarried(this);
     const connected = (): void => this.#connected();
@@ -141,7 +149,7 @@ export class Connection {
   resume(exchange: Exchange): void {
     if (this.#exchange !== exchange || !this.#isPaused) return;
     this.#isPaused = false;
-    this.#sinceMs = performance.now();
+    this.#sinceLook = this.#owner.looks;
     this.#socket.resume();
   }
 
@@ -157,16 +165,16 @@ export class Connection {
   }
 
   /** Ends it if it has waited for too long. */
-  checkTime(nowMs: number): void {
-    const { connectMs, headersMs, bodyMs } = this.#owner.timeouts;
-    const waitedMs = nowMs - this.#sinceMs;
+  checkTime(): void {
+    const { patience, looks } = this.#owner;
+    const waited = looks - this.#sinceLook;
     if (!this.#isConnected) {
-      if (waitedMs >= connectMs) this.close(new ConnectionTimeoutError("connect_timeout"));
+      if (waited >= patience.connect) this.close(new ConnectionTimeoutError("connect_timeout"));
     } else if (this.#exchange === undefined) {
-      if (waitedMs >= this.#idleMs) this.close(new ClosedError("it was idle"));
+      if (performance.now() >= this.#idleUntilMs) this.close(new ClosedError("it was idle"));
     } else if (this.#head === undefined) {
-      if (waitedMs >= headersMs) this.close(new ConnectionTimeoutError("headers_timeout"));
-    } else if (!this.#isPaused && waitedMs >= bodyMs) this.close(new ConnectionTimeoutError("body_timeout"));
+      if (waited >= patience.headers) this.close(new ConnectionTimeoutError("headers_timeout"));
+    } else if (!this.#isPaused && waited >= patience.body) this.close(new ConnectionTimeoutError("body_timeout"));
   }
 
   #connected(): void {
@@ -178,7 +186,7 @@ export class Connection {
     const socket = this.#socket;
     this.#head = undefined;
     this.#reader = new AnswerReader(this.#sink);
-    this.#sinceMs = performance.now();
+    this.#sinceLook = this.#owner.looks;
     exchange.onBegin();
     const { head, body } = exchange;
     if (body === undefined || body.length === 0) {
@@ -195,7 +203,7 @@ export class Connection {
     const reader = this.#reader;
     // Nobody asked: what stands there would be taken for the answer to the next request.
     if (this.#exchange === undefined || reader === undefined) return this.close(new ClosedError("it spoke unasked"));
-    if (this.#head !== undefined) this.#sinceMs = performance.now();
+    if (this.#head !== undefined) this.#sinceLook = this.#owner.looks;
     try {
       reader.push(bytes);
     } catch (error) {
@@ -224,14 +232,14 @@ export class Connection {
     if (exchange === undefined || head === undefined) return;
     this.#exchange = undefined;
     this.#reader = undefined;
-    this.#idleMs = idleMsOf(head);
+    const idleMs = idleMsOf(head);
     // An answer before the whole request was written leaves a rest of it that nobody waits for.
-    const isReusable = head.isKept && this.#idleMs > 0 && !reader.hasMore && this.#socket.writableLength === 0;
+    const isReusable = head.isKept && idleMs > 0 && !reader.hasMore && this.#socket.writableLength === 0;
     if (!isReusable) this.close(new ClosedError("it is used up"));
     else {
       if (this.#isPaused) this.#socket.resume();
       this.#isPaused = false;
-      this.#sinceMs = performance.now();
+      this.#idleUntilMs = performance.now() + idleMs;
       this.#owner.released(this);
     }
     exchange.onEnd();

@@ -5,8 +5,8 @@ import { createServer as createTlsServer, setDefaultCACertificates, type TLSSock
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { createRandom, cutAtRandom } from "./answers.fixture.ts";
 import { createCertificate } from "./certificate.fixture.ts";
-import type { Connection, Origin, Timeouts } from "./connection.ts";
-import { Pool, type Sending } from "./pool.ts";
+import type { Connection, Origin } from "./connection.ts";
+import { Pool, type Sending, type Timeouts } from "./pool.ts";
 import { writeHead } from "./request-head.ts";
 
 const OK = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -307,6 +307,16 @@ describe("time runs out", () => {
     });
 
     expect(await ask(open(provider.origin, { headersMs: 100 }))).toBe("headers_timeout");
+  });
+
+  test("but not while this process does not listen: what came meanwhile is read", async () => {
+    const provider = await startProvider((socket) => {
+      socket.write(OK);
+      const untilMs = performance.now() + 500;
+      while (performance.now() < untilMs);
+    });
+
+    expect(await ask(open(provider.origin, { headersMs: 100, bodyMs: 100 }))).toBe("ok");
   });
 
   test("where nobody accepts", async () => {

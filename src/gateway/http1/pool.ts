@@ -11,7 +11,7 @@ import {
   type ConnectionOwner,
   type Exchange,
   type Origin,
-  type Timeouts,
+  type Patience,
 } from "./connection.ts";
 
 /** Idle connections beyond these are closed: after a burst, nobody needs more. */
@@ -19,13 +19,19 @@ const IDLE_MAX = 256;
 /** Timeouts are looked at so often, or more often where one is short. */
 const LOOK_MS = 1_000;
 
+export interface Timeouts {
+  connectMs: number;
+  headersMs: number;
+  bodyMs: number;
+}
+
 /** An exchange that can be given up while it waits for its turn. */
 export interface Sending extends Exchange {
   readonly isGivenUp: boolean;
 }
 
 export class Pool implements ConnectionOwner {
-  readonly timeouts: Timeouts;
+  readonly patience: Patience;
   readonly #origin: Origin;
   readonly #sessions = new SessionMemory();
   readonly #connections = new Set<Connection>();
@@ -35,13 +41,21 @@ export class Pool implements ConnectionOwner {
   #waiting: Sending[] = [];
   #isTurnDue = false;
   #isClosed = false;
+  #looks = 0;
   readonly #timer: NodeJS.Timeout;
 
   constructor(origin: Origin, timeouts: Timeouts) {
     this.#origin = origin;
-    this.timeouts = timeouts;
-    const shortestMs = Math.min(timeouts.connectMs, timeouts.headersMs, timeouts.bodyMs);
-    this.#timer = setInterval(() => this.#checkTimes(), Math.min(LOOK_MS, Math.ceil(shortestMs / 4))).unref();
+    const { connectMs, headersMs, bodyMs } = timeouts;
+    const lookMs = Math.min(LOOK_MS, Math.ceil(Math.min(connectMs, headersMs, bodyMs) / 4));
+    // The first look comes sooner than a whole interval, so one more is waited for.
+    const looksIn = (waitMs: number): number => Math.ceil(waitMs / lookMs) + 1;
+    this.patience = { connect: looksIn(connectMs), headers: looksIn(headersMs), body: looksIn(bodyMs) };
+    this.#timer = setInterval(() => this.#look(), lookMs).unref();
+  }
+
+  get looks(): number {
+    return this.#looks;
   }
 
   /** Connections there are, in whatever state. */
@@ -100,18 +114,17 @@ export class Pool implements ConnectionOwner {
   }
 
   #takeIdle(): Connection | undefined {
-    const nowMs = performance.now();
     for (;;) {
       const kept = this.#idle.pop();
       // The regular look may come too late for one that the other side is about to close.
-      kept?.checkTime(nowMs);
+      kept?.checkTime();
       if (kept === undefined || kept.isUsable) return kept;
     }
   }
 
-  #checkTimes(): void {
-    const nowMs = performance.now();
-    for (const connection of this.#connections) connection.checkTime(nowMs);
+  #look(): void {
+    this.#looks += 1;
+    for (const connection of this.#connections) connection.checkTime();
     // Closed ones are passed over when their turn comes, but must not be kept for that.
     this.#idle = this.#idle.filter(({ isUsable }) => isUsable);
   }
