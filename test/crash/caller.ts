@@ -1,67 +1,74 @@
 /**
- * A process that works on several ledger files until it is killed: started by kill-points.ts. For each file it checks what the last
- * kill left, then makes calls, several in flight, and closes. A line is written before the next thing happens.
+ * A process that makes calls on a ledger file, several in flight, and closes it. What it asks for and what was answered is said on its
+ * standard output, a line each, before the next thing happens: recorded together with what it did to the file (recording.ts).
  */
-import { existsSync, statSync, writeSync } from "node:fs";
+import { writeSync } from "node:fs";
+import { candidateOf, limitOf, ownerOf, renewOf, reserveOf, rulesOf, settleOf, voidOf, adjustOf } from "../contract/samples.ts";
 import type { Operation } from "../../src/core/decisions/operations.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
-import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
-import { limitOf, ownerOf, renewOf, reserveOf, rulesOf, settleOf, voidOf } from "../contract/samples.ts";
 
-/** What a caller says, as JSON, a line each; `file` is the place of the ledger among its arguments. */
-export type CallerLine = { file: number } & (
-  | { kind: "verified"; differences: readonly string[] }
-  /** A provider bills `cost` from the moment the reservation was answered. */
-  | { kind: "asks" | "did"; what: "reserve" | "renew" | "settle" | "void"; id: string; cost: string }
-  | { kind: "closed" }
-);
+/** What is done with a call. `deny`: a reservation that no limit has room for. */
+export type Step = "reserve" | "deny" | "renew" | "settle" | "void" | "adjust";
 
+/** What a caller says, as JSON, a line each. A provider bills `cost` from the moment the reservation was answered. */
+export type CallerLine = { kind: "asks" | "did"; what: Step; id: string; cost: string };
+
+/** What a correction adds. */
+export const ADJUSTED = 7n;
 const IN_FLIGHT = 4;
+const CEILING = 10n ** 15n;
 export const CALLER_LIMITS = [
-  limitOf({ amount: 10n ** 15n }),
-  limitOf({ name: "agent", per: ["agent"], amount: 10n ** 15n }),
-  limitOf({ name: "tokens", measure: "tokens", amount: 10n ** 15n }),
+  limitOf({ amount: CEILING }),
+  limitOf({ name: "agent", per: ["agent"], amount: CEILING }),
+  limitOf({ name: "tokens", measure: "tokens", amount: CEILING }),
 ];
 
-function say(line: CallerLine): void {
-  writeSync(1, `${JSON.stringify(line)}\n`);
-}
-
-async function work(input: { path: string; file: number; name: string; callCount: number }): Promise<void> {
-  const { path, file, name, callCount } = input;
-  // An empty file is no ledger yet: whoever was to make it was killed before.
-  if (existsSync(path) && statSync(path).size > 0) {
-    say({ file, kind: "verified", differences: verifySqliteLedger(path).differences });
-  }
-  const ledger = await openSqliteLedger({ path });
-  await ledger.beat(ownerOf(name));
-  await ledger.configure(rulesOf(CALLER_LIMITS));
-  let index = 0;
-  const caller = async (): Promise<void> => {
-    while (index < callCount) await call(ledger, { file, name, index: (index += 1) });
-  };
-  await Promise.all(Array.from({ length: IN_FLIGHT }, caller));
-  await ledger.close();
-  say({ file, kind: "closed" });
-}
-
-async function call(ledger: Ledger, { file, name, index }: { file: number; name: string; index: number }): Promise<void> {
+/** Everything that is done with one call, in order. Calls differ in how they end. */
+export function stepsOf(name: string, index: number): { what: Step; id: string; cost: bigint; operation: Operation }[] {
   const id = `${name}-${index}`;
   const cost = BigInt((index * 37) % 101);
-  const step = async (what: "reserve" | "renew" | "settle" | "void", operation: Operation): Promise<void> => {
-    say({ file, kind: "asks", what, id, cost: String(cost) });
-    await ledger.apply([operation]);
-    say({ file, kind: "did", what, id, cost: String(cost) });
+  const step = (what: Step, operation: Operation) => ({ what, id, cost, operation });
+  const reserve = reserveOf(id, { ownerId: name, scopes: { agent: `a${index % 3}` } });
+  if (index % 11 === 5) {
+    const tooDear = candidateOf({ usdBound: (CEILING + 1n) as ReturnType<typeof candidateOf>["usdBound"] });
+    return [step("deny", { ...reserve, candidates: [tooDear] })];
+  }
+  if (index % 7 === 3) return [step("reserve", reserve), step("void", voidOf(id))];
+  return [
+    step("reserve", reserve),
+    ...(index % 3 === 1 ? [step("renew", renewOf(id, cost, [50, 20]))] : []),
+    step("settle", settleOf(id, cost)),
+    ...(index % 5 === 2 ? [step("adjust", adjustOf(id, ADJUSTED, { adjustmentId: `adj-${id}` }))] : []),
+  ];
+}
+
+/** Writes one line to a file that is open. */
+export function say(file: number, line: CallerLine): void {
+  writeSync(file, `${JSON.stringify(line)}\n`);
+}
+
+async function makeCalls(ledger: Ledger, name: string, callCount: number): Promise<void> {
+  let index = 0;
+  const caller = async (): Promise<void> => {
+    while (index < callCount) {
+      for (const { operation, ...step } of stepsOf(name, (index += 1))) {
+        const line = { what: step.what, id: step.id, cost: String(step.cost) };
+        say(1, { kind: "asks", ...line });
+        await ledger.apply([operation]);
+        say(1, { kind: "did", ...line });
+      }
+    }
   };
-  await step("reserve", reserveOf(id, { ownerId: name, scopes: { agent: `a${index % 3}` } }));
-  if (index % 7 === 3) return step("void", voidOf(id));
-  if (index % 3 === 1) await step("renew", renewOf(id, cost, [50, 20]));
-  await step("settle", settleOf(id, cost));
+  await Promise.all(Array.from({ length: IN_FLIGHT }, caller));
 }
 
 if (import.meta.main) {
-  const [name = "", callCount = "0", ...paths] = process.argv.slice(2);
-  await Promise.all(paths.map((path, file) => work({ path, file, name, callCount: Number(callCount) })));
+  const [path = "", name = "", callCount = "0"] = process.argv.slice(2);
+  const ledger = await openSqliteLedger({ path });
+  await ledger.beat(ownerOf(name));
+  await ledger.configure(rulesOf(CALLER_LIMITS));
+  await makeCalls(ledger, name, Number(callCount));
+  await ledger.close();
   process.exit(0);
 }

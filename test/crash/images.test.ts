@@ -11,9 +11,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
 import { reportFigure } from "../figures/figures.ts";
 import type { CallerLine } from "./caller.ts";
-import { createRandom } from "./killing.ts";
 import { Oracle } from "./oracle.ts";
-import { change, cutPower, hasStrace, NO_STRACE, putImage, record, type Change, type Image } from "./recording.ts";
+import { createRandom } from "./random.ts";
+import { change, cutPower, putImage, record, type Change, type Image } from "./recording.ts";
+import { compileShim, hasCompiler, NO_COMPILER } from "./shim.ts";
 
 const IS_LONG = process.env["PURSER_LONG"] === "1";
 const KILLED_IMAGES = IS_LONG ? 10_000 : 500;
@@ -28,16 +29,21 @@ const NAMES = [NAME, `${NAME}-wal`, `${NAME}-journal`, `${NAME}-shm`];
 let folder: string;
 let changes: Change[];
 
-const title = hasStrace ? "" : ` (${NO_STRACE})`;
+if (!hasCompiler) {
+  reportFigure("Crash", "kill images", `NOT RUN: ${KILLED_IMAGES} images (${NO_COMPILER})`);
+  reportFigure("Crash", "power cuts", `NOT RUN: ${POWER_CUTS} images (${NO_COMPILER})`);
+}
 
-describe.skipIf(!hasStrace)(`the files of a run${title}`, () => {
+describe.skipIf(!hasCompiler)(`the files of a run${hasCompiler ? "" : ` (${NO_COMPILER})`}`, () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), "purser-images-"));
     const recorded = join(folder, "recorded");
     mkdirSync(recorded);
-    const program = join(import.meta.dirname, "caller.ts");
+    const library = compileShim(folder);
     // Three processes after each other: the file is made, reopened, and its log folded into it twice in between.
-    changes = ["one", "two", "three"].flatMap((name) => record([program, name, String(CALLS), join(recorded, NAME)], recorded));
+    changes = ["one", "two", "three"].flatMap((name) =>
+      record({ library, program: "caller.ts", args: [join(recorded, NAME), name, String(CALLS)], watched: recorded }),
+    );
     mkdirSync(join(folder, "image"));
   }, 120_000);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));

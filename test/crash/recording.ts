@@ -1,14 +1,10 @@
 /**
- * Every call by which a process changed its files, in order, and between them what the process said: recorded by strace, from which the
- * files are rebuilt as they were at any place, or as a power cut there could have left them.
+ * Every call by which a process changed its files, in order, and between them what the process said: recorded by the shim, from which
+ * the files are rebuilt as they were at any place, or as a power cut there could have left them.
  */
-import { spawnSync } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
-
-/** For a title of a suite: why it is skipped. */
-export const NO_STRACE = "skipped: needs strace (Linux)";
-export const hasStrace: boolean = spawnSync("strace", ["--version"]).status === 0;
+import { basename, join } from "node:path";
+import { runUnderShim, type UnderShim } from "./shim.ts";
 
 /** Stands for the folder itself: syncing it keeps what was unlinked in it. */
 const FOLDER = ".";
@@ -21,49 +17,42 @@ export type Change =
   | { kind: "unlink"; file: string }
   | { kind: "said"; text: string };
 
-/** Runs a program to its end. @returns what it did to the files of a folder. */
-export function record(args: readonly string[], folder: string): Change[] {
-  const log = join(folder, "..", `${basename(folder)}.strace`);
-  const traced = "trace=pwrite64,write,fsync,fdatasync,ftruncate,unlink";
-  const options = ["-f", "-y", "-xx", "-s", "70000", "--seccomp-bpf", "-qq", "-e", "signal=none", "-e", traced, "-o", log];
-  const run = spawnSync("strace", [...options, process.execPath, ...args], { encoding: "utf8", maxBuffer: 2 ** 28 });
-  if (run.status !== 0) throw new Error(`the recorded program ended with ${run.status}: ${run.stderr}`);
-  const changes = readFileSync(log, "latin1")
-    .split("\n")
-    .flatMap((line) => changeOf(line, folder) ?? []);
+/** Runs a program to its end. @returns what it did to the files of the folder `watched`. */
+export function record(input: UnderShim): Change[] {
+  const log = `${input.watched}.record`;
+  runUnderShim({ ...input, env: { PURSER_RECORD: log } });
+  const bytes = readFileSync(log);
   rmSync(log);
+  const changes: Change[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const endOfLine = bytes.indexOf("\n", at);
+    const [kind = "", place = "", length = "", ...path] = bytes.toString("utf8", at, endOfLine).split(" ");
+    at = endOfLine + 1 + Number(length);
+    const written = bytes.subarray(endOfLine + 1, at);
+    changes.push(changeOf({ kind, place: Number(place), path: path.join(" "), written }, input.watched));
+  }
   return changes;
 }
 
-/** A line such as `123 pwrite64(21<path>, "bytes", 4096, 32) = 4096`; text is in hex throughout. */
-function changeOf(line: string, folder: string): Change | undefined {
-  const [, call = "", first = "", rest = ""] = /^\d+ +(\w+)\(([^,)]*)(.*)$/.exec(line) ?? [];
-  const path = bytesOf(/[<"](.*?)[>"]/.exec(first)?.[1] ?? "").toString();
-  if (call === "write" && first.startsWith("1<")) return { kind: "said", text: writtenIn(rest).toString() };
-  if (path === folder) return { kind: "sync", file: FOLDER };
-  if (dirname(path) !== folder) return undefined;
-  const file = basename(path);
-  switch (call) {
-    case "pwrite64":
-      return { kind: "write", file, at: Number(/, (\d+)(?:\)| <unfinished)/.exec(rest)?.[1]), bytes: writtenIn(rest) };
-    case "fsync":
-    case "fdatasync":
-      return { kind: "sync", file };
-    case "ftruncate":
-      return { kind: "truncate", file, size: Number(/\d+/.exec(rest)?.[0]) };
+/** A record as syscalls.c writes it. */
+function changeOf(
+  { kind, place, path, written }: { kind: string; place: number; path: string; written: Buffer },
+  folder: string,
+): Change {
+  const file = path === folder ? FOLDER : basename(path);
+  switch (kind) {
+    case "said":
+      return { kind, text: written.toString() };
+    case "write":
+      return { kind, file, at: place, bytes: written };
+    case "truncate":
+      return { kind, file, size: place };
+    case "sync":
     case "unlink":
-      return { kind: "unlink", file };
+      return { kind, file };
     default:
-      return undefined;
+      throw new Error(`an unknown record: ${kind}`);
   }
-}
-
-function writtenIn(text: string): Buffer {
-  return bytesOf(/"(.*?)"/.exec(text)?.[1] ?? "");
-}
-
-function bytesOf(escaped: string): Buffer {
-  return Buffer.from(escaped.replaceAll("\\x", ""), "hex");
 }
 
 /** The files of a folder, by name. */

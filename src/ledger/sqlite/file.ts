@@ -41,7 +41,7 @@ export interface OpenInput {
  * @remarks A file that is there is never opened here: closing it would drop every lock that this process holds on it (POSIX), and
  * another process could then take the write-ahead log from under a connection.
  */
-export function createFile(path: string): void {
+function createFile(path: string): void {
   try {
     createFolder(dirname(path));
     if (existsSync(path)) accessSync(path, constants.R_OK | constants.W_OK);
@@ -80,9 +80,29 @@ function createFolder(folder: string): void {
 }
 
 /** Looks at the log beside the file before SQLite does. @throws LedgerUnusableError if answered calls in it would be lost. */
-export function checkLog(path: string): void {
+function checkLog(path: string): void {
   const damage = findWalDamage(path);
   if (damage !== undefined) throw unusable(path, sentenceOfDamage(damage), RESTORE);
+}
+
+/**
+ * Opens a ledger file to write it: what is missing is created, what is older is brought to this version, and nothing is trusted that was
+ * not checked. The caller tries again where another process holds the lock.
+ *
+ * @throws LedgerUnusableError naming what is wrong; SqliteError, busy among them.
+ */
+export function openFile(input: OpenInput): Database.Database {
+  createFile(input.path);
+  checkLog(input.path);
+  const db = openWriting(input);
+  try {
+    migrate(db, input.path);
+    checkFile(db, input.path);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
 }
 
 /**
@@ -90,7 +110,7 @@ export function checkLog(path: string): void {
  *
  * @throws SqliteError; busy while another process recovers or exclusively locks the file.
  */
-export function openWriting({ path, pagesMax }: OpenInput): Database.Database {
+function openWriting({ path, pagesMax }: OpenInput): Database.Database {
   const db = new Database(path, { timeout: 0 });
   try {
     db.defaultSafeIntegers(true);
@@ -125,7 +145,7 @@ function setUp(db: Database.Database): void {
 }
 
 /** Brings the schema to this version, in one transaction. @throws LedgerUnusableError if the file is no ledger, or a newer one. */
-export function migrate(db: Database.Database, path: string): void {
+function migrate(db: Database.Database, path: string): void {
   // Columns as a row binds them: integers, texts and nulls.
   db.function(
     CHECK_SUM_FUNCTION,
@@ -171,7 +191,7 @@ export function readVersion(db: Database.Database, path: string): number {
 }
 
 /** Looks at what a crash, a cut or a damaged disk would have changed. @throws LedgerUnusableError naming what differs. */
-export function checkFile(db: Database.Database, path: string): void {
+function checkFile(db: Database.Database, path: string): void {
   try {
     const pages = Number(db.pragma("page_count", { simple: true }));
     const pageBytes = Number(db.pragma("page_size", { simple: true }));

@@ -8,7 +8,7 @@ import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from "
 import { LedgerUnavailableError } from "../ledger.ts";
 import { Batches } from "./batch.ts";
 import { isBusy, isLocal, isSqlite, unavailableFrom } from "./errors.ts";
-import { checkFile, checkLog, createFile, migrate, openWriting, openingErrorFrom } from "./file.ts";
+import { openFile, openingErrorFrom } from "./file.ts";
 import {
   doneWith,
   writeError,
@@ -92,11 +92,7 @@ async function withLock<T>(attempt: () => T): Promise<T> {
 }
 
 async function open(): Promise<Batches> {
-  createFile(data.path);
-  checkLog(data.path);
-  const db = await withLock(() => openWriting(data));
-  await withLock(() => migrate(db, data.path));
-  checkFile(db, data.path);
+  const db = await withLock(() => openFile(data));
   process.once("exit", () => db.close());
   closeFile = () => db.close();
   return new Batches(db, data.path, () => performance.now());
