@@ -67,6 +67,20 @@ describe("a process that is gone", () => {
   });
 });
 
+describe("a process that was forgotten while it lived, and reserved after that", () => {
+  test("has its calls counted at their bound by the next start", async () => {
+    const bench = await start(() => undefined);
+    await bench.flaky.memory.removeOwner("own_other");
+
+    await bench.keep();
+
+    expect((await bench.statusOf())?.status).toBe("expired");
+    expect(await bench.reserved()).toBe(0n);
+    expect(bench.freed).toHaveLength(1);
+    expect(bench.notifier.warnings).toEqual([{ event: "recovered", details: { calls: 1 } }]);
+  });
+});
+
 describe("a process that cannot be seen from here", () => {
   test(`keeps its calls while it was silent for no more than ${SILENT_MS_MAX} ms, and loses them then`, async () => {
     const bench = await start(() => undefined);

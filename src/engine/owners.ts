@@ -55,6 +55,23 @@ export async function keepOwner(input: {
     return (heard.get(ownerId)?.beatsAgo ?? 0) * BEAT_MS > SILENT_MS_MAX;
   }
 
+  /**
+   * What nobody known holds: its process was taken for dead while it stood still, reserved after it had gone on, and ended before it was
+   * known again.
+   */
+  async function recoverOrphans(): Promise<void> {
+    const known = new Set((await ledger.owners()).map(({ ownerId }) => ownerId));
+    const orphans = (await ledger.openCalls()).filter(({ ownerId }) => !known.has(ownerId));
+    for (const { callId } of orphans) await expire(callId, "its process is not known any more");
+    if (orphans.length > 0) notifier.warn("recovered", { calls: orphans.length });
+  }
+
+  async function expire(callId: string, reason: string): Promise<void> {
+    const [result] = await ledger.apply([{ kind: "expire", atMs: clock.nowMs(), callId, reason }]);
+    for (const alert of result?.alerts ?? []) notifier.alert(alert);
+    input.freed(result?.freedCounterIds ?? []);
+  }
+
   async function beat(): Promise<void> {
     await ledger.beat({ ...me, beatAtMs: clock.nowMs() });
     const others = (await ledger.owners()).filter(({ ownerId }) => ownerId !== me.ownerId);
@@ -65,12 +82,7 @@ export async function keepOwner(input: {
 
   async function recover(owner: Owner): Promise<void> {
     const calls = await ledger.openCalls(owner.ownerId);
-    for (const { callId } of calls) {
-      const reason = `its process (pid ${owner.pid}) ended without settling it`;
-      const [result] = await ledger.apply([{ kind: "expire", atMs: clock.nowMs(), callId, reason }]);
-      for (const alert of result?.alerts ?? []) notifier.alert(alert);
-      input.freed(result?.freedCounterIds ?? []);
-    }
+    for (const { callId } of calls) await expire(callId, `its process (pid ${owner.pid}) ended without settling it`);
     await ledger.removeOwner(owner.ownerId);
     if (calls.length > 0) notifier.warn("recovered", { ownerId: owner.ownerId, pid: owner.pid, calls: calls.length });
   }
@@ -89,6 +101,7 @@ export async function keepOwner(input: {
   }
 
   await beat();
+  await recoverOrphans();
   cancelTimer = clock.after(BEAT_MS, () => void beatAgain());
   return {
     isLedgerWritable: () => isWritable,

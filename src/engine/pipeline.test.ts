@@ -182,9 +182,12 @@ describe("a caller that leaves", () => {
     expect(bench.flaky.memory.entries).toEqual([]);
   });
 
-  test("while the ledger decides has its reservation given back", async () => {
+  test.each([
+    ["", undefined, "caller_left"],
+    [", by the gateway's own end,", "shutting_down", "shutting_down"],
+  ])("while the ledger decides%s has its reservation given back", async (_why, goneFor, reason) => {
     const bench = await startEngine(ROOMY);
-    const presence = createPresence();
+    const presence = Object.assign(createPresence(), { goneFor });
     bench.flaky.failWith = ({ kind }) => {
       if (kind === "reserve") presence.leave();
       return undefined;
@@ -194,6 +197,7 @@ describe("a caller that leaves", () => {
 
     expect(opening.outcome).toBe("gone");
     expect(bench.flaky.memory.entries.map(({ kind }) => kind)).toEqual(["reserved", "voided"]);
+    expect(bench.flaky.memory.entries.at(-1)?.body).toEqual({ kind: "voided", reason });
     expect([await bench.reserved(), bench.engine.runningCount]).toEqual([0n, 0]);
   });
 

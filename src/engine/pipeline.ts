@@ -47,6 +47,8 @@ export interface EngineOptions {
 /** Whether the caller is still there. */
 export interface Presence {
   readonly isGone: boolean;
+  /** Why it is not waited for any more, where that is not its own doing. */
+  readonly goneFor?: string | undefined;
   /** Calls back once when it leaves; the returned function stops that. */
   onGone(callBack: () => void): () => void;
 }
@@ -407,7 +409,7 @@ export function createEngine(options: EngineOptions): Engine {
     for (const alert of result.alerts) notifier.alert(alert);
     const { callId } = attempt.call;
     if (attempt.incoming.presence.isGone) {
-      await giveBack(callId, "caller_left");
+      await giveBack(callId, attempt.incoming.presence.goneFor ?? "caller_left");
       return { outcome: "gone", callId };
     }
     try {

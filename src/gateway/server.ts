@@ -320,6 +320,9 @@ function presenceOf(response: ServerResponse, door: Door): Presence {
     get isGone() {
       return response.destroyed || door.isEnding;
     },
+    get goneFor() {
+      return response.destroyed ? undefined : "shutting_down";
+    },
     onGone(callBack) {
       response.once("close", callBack);
       const stop = door.onEnding(callBack);

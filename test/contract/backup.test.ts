@@ -1,5 +1,5 @@
 /** Goal: a backup is the ledger as it stood at one commit, whatever is written meanwhile, and never half of it. */
-import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
+import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -101,16 +101,22 @@ test("is one file for its owner alone, which opens as a ledger with the same tot
   expect(verifySqliteLedger(path).callCount).toBe(50);
 });
 
-test("overwrites nothing, and leaves alone what an earlier backup is writing", async () => {
+test("overwrites nothing, leaves alone what another process is writing, and removes what a killed one left", async () => {
   await fill(1);
   writeFileSync(copy, "mine");
 
   expect(await backupSqliteLedger({ path, to: copy })).toEqual({ outcome: "exists", path: copy });
 
   rmSync(copy);
-  writeFileSync(`${copy}.partial`, "half");
-  expect(await backupSqliteLedger({ path, to: copy })).toEqual({ outcome: "exists", path: `${copy}.partial` });
-  expect(readdirSync(folder)).toContain("copy.db.partial");
+  const gone = spawnSync(process.execPath, ["--version"]).pid;
+  const [running, killed] = [`${copy}.${process.ppid}.partial`, `${copy}.${gone}.partial`];
+  for (const partial of [running, killed, `${killed}-journal`]) writeFileSync(partial, "half");
+  expect(await backupSqliteLedger({ path, to: copy })).toMatchObject({ outcome: "done" });
+  expect(
+    readdirSync(folder)
+      .filter((name) => name.startsWith("copy"))
+      .sort(),
+  ).toEqual(["copy.db", `copy.db.${process.ppid}.partial`]);
 });
 
 test("a ledger that was edited gives no backup, and says what differs", async () => {

@@ -6,6 +6,7 @@ import type { Database } from "better-sqlite3";
 import type { Operation } from "../../src/core/decisions/operations.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { Batches } from "../../src/ledger/sqlite/batch.ts";
+import { unavailableFrom } from "../../src/ledger/sqlite/errors.ts";
 import { openFile, openReading, openingErrorFrom } from "../../src/ledger/sqlite/file.ts";
 import { readError, type Query, type Work } from "../../src/ledger/sqlite/messages.ts";
 import { operationsToText, resultsFromText } from "../../src/ledger/sqlite/operation-text.ts";
@@ -41,6 +42,7 @@ export class DirectLedger implements Ledger {
         values.push(answer.value);
       }
     }
+    this.#batches.rest();
     return values;
   }
   /** Operations, each as a caller of its own would ask for it, in one batch. */
@@ -50,9 +52,14 @@ export class DirectLedger implements Ledger {
   fold(): void {
     if (this.#batches.isUnfolded) this.#batches.fold();
   }
+  /** Writes the log into the file and begins it anew. */
+  checkpoint(): void {
+    this.#writing.pragma("wal_checkpoint(restart)");
+  }
   /** Ends as the writing thread does. */
   end(): void {
     this.fold();
+    this.#batches.end();
     this.#reading?.db.close();
     this.#writing.close();
   }
@@ -61,11 +68,13 @@ export class DirectLedger implements Ledger {
     return Promise.resolve(this.run([work])[0] as never);
   }
   #ask(query: Query): Promise<never> {
-    if (this.#reading === undefined) {
-      const db = openReading(this.#path);
-      this.#reading = { db, queries: new Queries(db) };
+    try {
+      this.#reading ??= openedReading(this.#path);
+      return Promise.resolve(this.#reading.queries.answer(query) as never);
+    } catch (error) {
+      // As the reading thread says it.
+      return Promise.reject(unavailableFrom(this.#path, error));
     }
-    return Promise.resolve(this.#reading.queries.answer(query) as never);
   }
 
   apply: Ledger["apply"] = (operations) => {
@@ -87,4 +96,9 @@ export class DirectLedger implements Ledger {
   revokeKey: Ledger["revokeKey"] = ({ keyId, atMs }) => this.#do({ kind: "revokeKey", keyId, atMs });
   revision: Ledger["revision"] = () => this.#do({ kind: "revision" });
   close: Ledger["close"] = () => Promise.resolve(this.end());
+}
+
+function openedReading(path: string): { db: Database; queries: Queries } {
+  const db = openReading(path);
+  return { db, queries: new Queries(db) };
 }

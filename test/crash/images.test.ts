@@ -24,7 +24,7 @@ const OPENED_EVERY = IS_LONG ? 100 : 50;
 const CALLS = IS_LONG ? 300 : 30;
 const SEED = Number(process.env["PURSER_SEED"] ?? 20_261_125);
 const NAME = "ledger.db";
-const NAMES = [NAME, `${NAME}-wal`, `${NAME}-journal`, `${NAME}-shm`];
+const NAMES = [NAME, `${NAME}-wal`, `${NAME}-journal`, `${NAME}-shm`, `${NAME}-witness`];
 
 let folder: string;
 let changes: Change[];

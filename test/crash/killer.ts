@@ -1,14 +1,10 @@
-/** Kills processes at calls that change a ledger's files (dying.ts), and lays the files out that they begin with. */
-import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+/** Kills processes at calls that change a ledger's files (dying.ts). */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Death, DeathAnswer } from "./dying.ts";
+import { toldOf } from "./ledger-files.ts";
 import { compileShim, startUnderShim, type Answering } from "./shim.ts";
-
-const SUFFIXES = ["", "-wal", "-shm", "-journal", "-told"];
-
-/** A file, and beside it the lines that were said about it. */
-export const toldOf = (path: string): string => `${path}-told`;
 
 /** What a kill leaves is in the system's memory: the files need no disk, and a sync is free without one. */
 const MEMORY = "/dev/shm";
@@ -43,14 +39,4 @@ export class Killer {
     await this.#dying.end();
     rmSync(this.#folder, { recursive: true });
   }
-}
-
-/** A ledger's files and what was said, as they are at another path. */
-export function copyLedger(from: string, to: string): void {
-  removeLedger(to);
-  for (const suffix of SUFFIXES) if (existsSync(from + suffix)) copyFileSync(from + suffix, to + suffix);
-}
-
-export function removeLedger(path: string): void {
-  for (const suffix of SUFFIXES) rmSync(path + suffix, { force: true });
 }

@@ -15,7 +15,7 @@ export const FIGURES = {
   "Night story": ["spend"],
   Hard: ["simulated schedules", "rounds on the engine", "rounds over sockets, 1 process", "rounds over sockets, 3 processes"],
   Waiting: ["own process", "another process"],
-  Crash: ["kills", "gateway kills", "kill images", "power cuts", "failed commits", "failing disk", "upgrades"],
+  Crash: ["kills", "gateway kills", "kill images", "power cuts", "failed commits", "failing disk", "damage", "upgrades"],
   "Not in the way": ["coding agents", "over sockets"],
 } as const;
 

@@ -14,7 +14,7 @@ import { ArchiveFile } from "./archive-file.ts";
 import { ArchivePlanner, type ArchivePlan } from "./archive-plan.ts";
 import { LedgerUnavailableError } from "../ledger.ts";
 import { isBusy, isSqlite, unavailableFrom } from "./errors.ts";
-import { checkFile, checkLog, migrate, openReading, openWriting } from "./file.ts";
+import { openFile, openReading } from "./file.ts";
 import { hashOfEntry } from "./rows.ts";
 import {
   prepareDeleteArchived,
@@ -78,7 +78,6 @@ const TRIES_MAX = 5;
  */
 export async function archiveSqliteLedger(input: ArchiveInput): Promise<ArchiveOutcome> {
   if (input.to !== undefined && existsSync(input.to)) return { outcome: "exists", path: resolve(input.to) };
-  checkLog(input.path);
   try {
     const run = new Archiving(input, await openUnlocked(input));
     try {
@@ -95,14 +94,9 @@ export async function archiveSqliteLedger(input: ArchiveInput): Promise<ArchiveO
 async function openUnlocked({ path, lockWaitMs = LOCK_WAIT_MS }: ArchiveInput): Promise<Database> {
   const untilMs = performance.now() + lockWaitMs;
   for (;;) {
-    let db: Database | undefined;
     try {
-      db = openWriting({ path, pagesMax: undefined });
-      migrate(db, path);
-      checkFile(db, path);
-      return db;
+      return openFile({ path, pagesMax: undefined });
     } catch (error) {
-      db?.close();
       if (!isBusy(error) || performance.now() > untilMs) throw error;
     }
     await pause(PAUSE_MS);

@@ -6,8 +6,8 @@
  * file under the name asked for is a whole copy that was found right, never one that broke off; nothing is ever overwritten.
  */
 import Database from "better-sqlite3";
-import { closeSync, existsSync, fsyncSync, linkSync, openSync, rmSync, statSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { closeSync, existsSync, fsyncSync, linkSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { isSqlite, unavailableFrom, unusable } from "./errors.ts";
 import { openReading, readVersion } from "./file.ts";
 import { SCHEMA_VERSION } from "./migrations/migrations.ts";
@@ -19,7 +19,7 @@ export type BackupOutcome =
   | { outcome: "done"; bytes: number; check: VerifyReport }
   /** The copy is not what was written, because the ledger is not; it was not kept. */
   | { outcome: "damaged"; check: VerifyReport }
-  /** There is a file of this name already, or one that an earlier backup of this name left behind. */
+  /** There is a file of this name already. */
   | { outcome: "exists"; path: string }
   | { outcome: "stopped" };
 
@@ -47,16 +47,41 @@ const COPY_SHARE = 0.2;
  */
 export async function backupSqliteLedger(input: BackupInput): Promise<BackupOutcome> {
   const to = resolve(input.to);
-  const partial = `${to}.partial`;
-  const inTheWay = [to, partial].find((path) => existsSync(path));
-  if (inTheWay !== undefined) return { outcome: "exists", path: inTheWay };
+  if (existsSync(to)) return { outcome: "exists", path: to };
+  removeBroken(to);
+  const partial = `${to}.${process.pid}.partial`;
   closeSync(openSync(partial, "wx", 0o600));
   try {
     return await copyAndCheck(input, partial, to);
   } catch (error) {
     throw isSqlite(error) ? unavailableFrom(input.path, error) : error;
   } finally {
-    for (const left of [partial, `${partial}-journal`, `${partial}-wal`, `${partial}-shm`]) rmSync(left, { force: true });
+    removePartial(partial);
+  }
+}
+
+function removePartial(partial: string): void {
+  for (const left of [partial, `${partial}-journal`, `${partial}-wal`, `${partial}-shm`]) rmSync(left, { force: true });
+}
+
+/** Removes what backups of this name left behind whose processes were killed. One that runs keeps its own. */
+function removeBroken(to: string): void {
+  const folder = dirname(to);
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder)) {
+    const pid = name.startsWith(`${basename(to)}.`) ? /^\.(\d+)\.partial$/.exec(name.slice(basename(to).length))?.[1] : undefined;
+    if (pid !== undefined && !isRunning(Number(pid))) removePartial(join(folder, name));
+  }
+}
+
+/** Another process of that number. */
+function isRunning(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return !(error instanceof Error && "code" in error && error.code === "ESRCH");
   }
 }
 

@@ -22,6 +22,7 @@ import { prepareInsertConfig, prepareReadConfig, prepareReadConfigSeq } from "./
 import { prepareReadKey, prepareWriteKey } from "./statements/keys.ts";
 import { prepareCountOwners, prepareDeleteOwner, prepareReadOwners, prepareWriteOwner } from "./statements/owners.ts";
 import { prepareIterateRollups, QUARTER_MS } from "./statements/rollups.ts";
+import { Witness } from "./witness.ts";
 
 /** Work is taken into a batch for so long; writing and fsync follow. Where others wait, the lock is then held for about 10 ms. */
 const TAKING_MS_MAX = 4;
@@ -47,6 +48,7 @@ export class Batches {
   readonly #path: string;
   readonly #now: () => number;
   readonly #book: CachedBook;
+  readonly #witness: Witness;
   readonly #statements;
   #dataVersion: unknown;
   #configSeq = 0;
@@ -61,6 +63,7 @@ export class Batches {
     this.#path = path;
     this.#now = now;
     this.#book = new CachedBook(db);
+    this.#witness = new Witness(path, now);
     this.#statements = {
       begin: db.prepare("begin immediate"),
       commit: db.prepare("commit"),
@@ -79,6 +82,15 @@ export class Batches {
       readKey: prepareReadKey(db),
       writeKey: prepareWriteKey(db),
     };
+  }
+
+  /** Nothing is left to do for now. */
+  rest(): void {
+    this.#witness.flush();
+  }
+  /** Nothing will be done any more. */
+  end(): void {
+    this.#witness.close();
   }
 
   /** Changes whenever another connection changed the file. */
@@ -125,6 +137,7 @@ export class Batches {
       this.#book.flush();
       if (this.#mustFold()) this.#book.fold();
       commit.run();
+      if (this.#book.head !== undefined) this.#witness.saw(this.#book.head);
       this.#book.evict();
       return { answers, taken };
     } catch (error) {

@@ -263,6 +263,11 @@ export class CachedBook implements Book {
     }
   }
 
+  /** Where the chain ends, if this book knows: after a flush that wrote entries it does. */
+  get head(): ChainHead | undefined {
+    return this.#head;
+  }
+
   /** How many entries are not folded yet, this batch included. */
   get unfoldedCount(): number {
     return (this.#head?.seq ?? this.#folded) + this.#appended.length - this.#folded;

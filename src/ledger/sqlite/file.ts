@@ -10,15 +10,16 @@ import { dirname } from "node:path";
 import { LedgerUnavailableError, type LedgerUnusableError } from "../ledger.ts";
 import { CorruptRowError, isBusy, isSqlite, unusable } from "./errors.ts";
 import { APPLICATION_ID, CHECK_SUM_FUNCTION, MIGRATIONS, SCHEMA_VERSION } from "./migrations/migrations.ts";
-import { checkSumOf, hashOfEntry } from "./rows.ts";
+import { checkSumOf, FIRST_HASH, hashOfEntry } from "./rows.ts";
 import { prepareReadArchived } from "./statements/archived.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
-import { prepareReadHead, prepareReadTail } from "./statements/entries.ts";
+import { prepareReadHash, prepareReadHead, prepareReadTail, type ChainHead } from "./statements/entries.ts";
 import { prepareReadFolded } from "./statements/folded.ts";
 import { prepareReadKeys } from "./statements/keys.ts";
 import { prepareReadOpenCalls } from "./statements/open-calls.ts";
 import { prepareReadOwners } from "./statements/owners.ts";
 import { findWalDamage, sentenceOfDamage } from "./wal.ts";
+import { readWitness, sentenceOfLoss } from "./witness.ts";
 
 /** Entries whose chain is checked at start: those a crash or a cut file could have touched. `verify` checks all. */
 const TAIL_ENTRIES = 1_000;
@@ -26,7 +27,11 @@ const TAIL_ENTRIES = 1_000;
 /** Up to this size every page is looked at when the ledger is opened (a second or two); larger files only from their end. */
 const CHECKED_BYTES_MAX = 256 * 1024 * 1024;
 
-const RESTORE = "Restore a backup, or move the file away to begin a new ledger; `purser verify` lists what differs";
+const RESTORE =
+  "Restore a backup, or move the file and those beside it away to begin a new ledger; `purser verify` lists what differs";
+
+const RETURN =
+  "Put back the newest file together with its -wal; if this one is meant, or a new ledger is to begin, move the -witness file away";
 
 /** How the writing connection is set up. */
 export interface OpenInput {
@@ -94,8 +99,11 @@ function checkLog(path: string): void {
 export function openFile(input: OpenInput): Database.Database {
   createFile(input.path);
   checkLog(input.path);
+  // Before the ledger itself, which another process may write meanwhile.
+  const witness = readWitness(input.path);
   const db = openWriting(input);
   try {
+    checkWitness(db, input.path, witness);
     migrate(db, input.path);
     checkFile(db, input.path);
     return db;
@@ -142,6 +150,20 @@ function setUp(db: Database.Database): void {
   db.pragma("cell_size_check = on");
   db.pragma("temp_store = memory");
   db.pragma("cache_size = -16000");
+}
+
+const NO_ENTRIES: ChainHead = { seq: 0, hash: FIRST_HASH };
+
+/** Compares the end of the chain with what was seen of it before. @throws LedgerUnusableError if that is not there. */
+function checkWitness(db: Database.Database, path: string, witness: ChainHead | undefined): void {
+  if (witness === undefined) return;
+  const isEmpty = readVersion(db, path) === 0;
+  const loss = sentenceOfLoss(path, {
+    witness,
+    head: isEmpty ? NO_ENTRIES : prepareReadHead(db)(),
+    hashAt: (seq) => prepareReadHash(db)(seq),
+  });
+  if (loss !== undefined) throw unusable(path, loss, RETURN);
 }
 
 /** Brings the schema to this version, in one transaction. @throws LedgerUnusableError if the file is no ledger, or a newer one. */

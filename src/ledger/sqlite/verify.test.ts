@@ -272,3 +272,11 @@ function dump(file: string): string {
   db.close();
   return text;
 }
+
+test("a file whose maker was killed before it was one is no ledger yet, in a sentence", () => {
+  writeFileSync(path, "");
+
+  expect(verifySqliteLedger(path).differences).toEqual([
+    `${path}: it holds no ledger yet: whoever was to make one ended before; the next start makes it`,
+  ]);
+});

@@ -13,7 +13,9 @@ import { APPLICATION_ID, CHECK_SUM_FUNCTION, MIGRATIONS, SCHEMA_VERSION } from "
 import { checkRollups, readArchived, type ArchivedState } from "./verify-archived.ts";
 import { CallsCheck } from "./verify-calls.ts";
 import { Charges } from "./verify-charges.ts";
+import type { ChainHead } from "./statements/entries.ts";
 import { findWalDamage, sentenceOfDamage } from "./wal.ts";
+import { readWitness, sentenceOfLoss } from "./witness.ts";
 import { findWrongCounters, type WrongCounter } from "./statements/verify-counters.ts";
 
 /** What was found. */
@@ -49,6 +51,11 @@ export function verifySqliteLedger(path: string, { onProgress }: { onProgress?: 
   return check.report();
 }
 
+interface WitnessedEntry {
+  seq: bigint;
+  hash: Buffer;
+}
+
 class Verification {
   readonly #path: string;
   readonly #onProgress: (share: number) => void;
@@ -59,6 +66,11 @@ class Verification {
   #callCount = 0;
   #counterCount = 0;
   #sums: Charges["sums"] = new Map();
+  #isNoneYet = false;
+  #applicationId = 0;
+  #version = 0;
+  /** How far the ledger had come before, as its witness says. */
+  #witness: ChainHead | undefined;
   /** Up to this entry the projections hold what the entries say; those behind it are a process's memory until they are folded. */
   #folded = 0n;
   #archived: ArchivedState | undefined;
@@ -71,11 +83,16 @@ class Verification {
   run(): void {
     const isOpen = this.#try("the file", () => this.#open());
     if (!isOpen) return;
+    if (this.#isNoneYet) {
+      this.#differs("it holds no ledger yet: whoever was to make one ended before; the next start makes it");
+      return this.#checkEnd([]);
+    }
     const steps: [string, (db: Database.Database) => void][] = [
       ["the schema", (db) => this.#checkSchema(db)],
       ["the pages", (db) => this.#checkPages(db)],
       ["what is archived", (db) => this.#readArchived(db)],
       ["the entries", (db) => this.#checkEntries(db)],
+      ["the end of the entries", (db) => this.#checkEnd(this.#witnessedEntries(db))],
       ["the counters", (db) => this.#checkCounters(db)],
       ["the check sums", (db) => this.#checkSums(db)],
     ];
@@ -127,23 +144,30 @@ class Verification {
     const size = sizeOf(this.#path);
     const damage = findWalDamage(this.#path);
     if (damage !== undefined) this.#differs(sentenceOfDamage(damage));
+    this.#witness = readWitness(this.#path);
     const db = new Database(this.#path, { readonly: true, fileMustExist: true, timeout: 1_000 });
     this.#db = db;
     db.defaultSafeIntegers(true);
     db.pragma("trusted_schema = off");
     db.pragma("cell_size_check = on");
     db.exec("begin");
-    const applicationId = Number(db.pragma("application_id", { simple: true }));
-    const version = Number(db.pragma("user_version", { simple: true }));
-    if (applicationId !== APPLICATION_ID)
-      this.#differs(`its application id is ${applicationId}; a ledger's is ${APPLICATION_ID}`);
-    if (version !== SCHEMA_VERSION) this.#differs(`its schema version is ${version}; this program knows ${SCHEMA_VERSION}`);
+    this.#applicationId = Number(db.pragma("application_id", { simple: true }));
+    this.#version = Number(db.pragma("user_version", { simple: true }));
+    // Before the first transaction is done there is nothing at all.
+    const tables = db.prepare<[], { count: bigint }>("select count(*) as count from sqlite_schema").get()?.count;
+    this.#isNoneYet = tables === 0n && this.#version === 0 && this.#applicationId === 0;
     const pageBytes = Number(db.pragma("page_size", { simple: true }));
     if (size % pageBytes !== 0) this.#differs(`it has ${size} bytes, which is no multiple of its page size ${pageBytes}`);
   }
 
   /** Compares every table, index and trigger with those that the migrations make. */
   #checkSchema(db: Database.Database): void {
+    if (this.#applicationId !== APPLICATION_ID) {
+      this.#differs(`its application id is ${this.#applicationId}; a ledger's is ${APPLICATION_ID}`);
+    }
+    if (this.#version !== SCHEMA_VERSION) {
+      this.#differs(`its schema version is ${this.#version}; this program knows ${SCHEMA_VERSION}`);
+    }
     const expected = new Database(":memory:");
     expected.function(
       CHECK_SUM_FUNCTION,
@@ -221,6 +245,25 @@ class Verification {
     }
     calls.compareStored();
     this.#callCount = calls.callCount;
+  }
+
+  /** The entry that the witness names, if it is there, and the last one. */
+  #witnessedEntries(db: Database.Database): WitnessedEntry[] {
+    const rows = db.prepare<[bigint], WitnessedEntry>(
+      "select seq, hash from entries where seq = ? union all select * from (select seq, hash from entries order by seq desc limit 1)",
+    );
+    return rows.all(BigInt(this.#witness?.seq ?? 0));
+  }
+
+  /** Whether the ledger still has what was seen of it before. */
+  #checkEnd(found: readonly WitnessedEntry[]): void {
+    const last = found.at(-1);
+    const loss = sentenceOfLoss(this.#path, {
+      witness: this.#witness,
+      head: { seq: Number(last?.seq ?? 0), hash: last?.hash ?? new Uint8Array(32) },
+      hashAt: (seq) => found.find((row) => Number(row.seq) === seq)?.hash,
+    });
+    if (loss !== undefined) this.#differs(loss);
   }
 
   #checkCounters(db: Database.Database): void {

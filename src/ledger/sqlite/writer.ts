@@ -141,6 +141,7 @@ async function run(batches: Batches): Promise<void> {
     }
   }
   isRunning = false;
+  batches.rest();
   if (isClosing) await close(batches);
   else foldSoon(batches);
 }
@@ -165,6 +166,7 @@ function foldQuietly(batches: Batches): void {
 async function close(batches: Batches): Promise<void> {
   clearTimeout(foldTimer);
   if (batches.isUnfolded) await withLock(() => batches.fold()).catch(() => undefined);
+  batches.end();
   closeFile();
   tell({ kind: "closed" });
   port.close();

@@ -58,6 +58,12 @@ export function prepareReadHead(db: Database): () => ChainHead {
   };
 }
 
+/** The hash of an entry; `undefined`: it is not there. */
+export function prepareReadHash(db: Database): (seq: number) => Uint8Array | undefined {
+  const statement = db.prepare<[number], { hash: Buffer }>("select hash from entries where seq = ?");
+  return (seq) => statement.get(seq)?.hash;
+}
+
 /** What an entry said, by its number. */
 export interface KeptEntry {
   atMs: number;
