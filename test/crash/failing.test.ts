@@ -23,7 +23,9 @@ describe.skipIf(!hasCompiler)(`a ledger whose disk fails${hasCompiler ? "" : ` (
     const { places, refused, made, waitingMost, problems } = JSON.parse(said) as FailingReport;
 
     expect(problems.slice(0, 20)).toEqual([]);
-    expect(Math.min(...Object.values(places))).toBeGreaterThan(0);
+    // What is read lies in SQLite's own memory most of the time.
+    const { "one read failed": _reads, ...changes } = places;
+    expect(Math.min(...Object.values(changes))).toBeGreaterThan(0);
     expect(refused).toBeGreaterThan(10);
     const where = Object.entries(places).map(([name, count]) => `${count} × ${name}`);
     const line = `${where.join(", ")}: ${refused} calls refused and not forwarded, ${made} made, at most ${waitingMost} endings waiting; 0 lost, 0 doubled, every stream finished, books equal the bill`;

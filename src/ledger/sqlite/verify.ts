@@ -260,8 +260,8 @@ class Verification {
     const last = found.at(-1);
     const loss = sentenceOfLoss(this.#path, {
       witness: this.#witness,
-      head: { seq: Number(last?.seq ?? 0), hash: last?.hash ?? new Uint8Array(32) },
-      hashAt: (seq) => found.find((row) => Number(row.seq) === seq)?.hash,
+      head: { seq: Number(last?.seq ?? 0), hash: last?.hash.toString("hex") ?? "" },
+      hashAt: (seq) => found.find((row) => Number(row.seq) === seq)?.hash.toString("hex"),
     });
     if (loss !== undefined) this.#differs(loss);
   }

@@ -19,7 +19,7 @@ export function witnessPath(path: string): string {
 
 /** Every line is as long as every other, so that one overwrites the last whole. */
 function lineOf({ seq, hash }: ChainHead): string {
-  const said = `entry ${String(seq).padStart(16, "0")} ${Buffer.from(hash).toString("hex")}`;
+  const said = `entry ${String(seq).padStart(16, "0")} ${hash}`;
   return `${said} ${sumOf(said)}\n`;
 }
 
@@ -37,7 +37,7 @@ export function readWitness(path: string): ChainHead | undefined {
     return undefined;
   }
   const [, said = "", seq = "", hash = "", sum] = /^(entry (\d{16}) ([0-9a-f]{64})) ([0-9a-f]{8})\n$/.exec(text) ?? [];
-  return sum === undefined || sum !== sumOf(said) ? undefined : { seq: Number(seq), hash: Buffer.from(hash, "hex") };
+  return sum === undefined || sum !== sumOf(said) ? undefined : { seq: Number(seq), hash };
 }
 
 /**
@@ -48,7 +48,7 @@ export function readWitness(path: string): ChainHead | undefined {
  */
 export function sentenceOfLoss(
   path: string,
-  { witness, head, hashAt }: { witness: ChainHead | undefined; head: ChainHead; hashAt: (seq: number) => Uint8Array | undefined },
+  { witness, head, hashAt }: { witness: ChainHead | undefined; head: ChainHead; hashAt: (seq: number) => string | undefined },
 ): string | undefined {
   if (witness === undefined) return undefined;
   const by = `(says ${witnessPath(path)})`;
@@ -57,7 +57,7 @@ export function sentenceOfLoss(
     return `${end}, but entry ${witness.seq} had been written ${by}: an older copy was put back, or its write-ahead log (-wal) is gone`;
   }
   const hash = hashAt(witness.seq);
-  if (hash === undefined || Buffer.from(hash).equals(witness.hash)) return undefined;
+  if (hash === undefined || hash === witness.hash) return undefined;
   return `its entry ${witness.seq} is another one than was written here ${by}: the file or its write-ahead log (-wal) is that of another ledger, or an older copy that went on`;
 }
 

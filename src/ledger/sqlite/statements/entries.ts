@@ -58,10 +58,10 @@ export function prepareReadHead(db: Database): () => ChainHead {
   };
 }
 
-/** The hash of an entry; `undefined`: it is not there. */
-export function prepareReadHash(db: Database): (seq: number) => Uint8Array | undefined {
+/** The hash of an entry in hex; `undefined`: it is not there. */
+export function prepareReadHash(db: Database): (seq: number) => string | undefined {
   const statement = db.prepare<[number], { hash: Buffer }>("select hash from entries where seq = ?");
-  return (seq) => statement.get(seq)?.hash;
+  return (seq) => statement.get(seq)?.hash.toString("hex");
 }
 
 /** What an entry said, by its number. */
