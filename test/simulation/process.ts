@@ -106,7 +106,9 @@ export class Process implements StoreClient {
       warn: (event, { callId = "" }) => {
         world.oracle.count(`warned ${event}`);
         if (event === "ledger_bypassed") world.oracle.bypassed.add(String(callId));
-        if (event === "internal_error" || event === "ending_refused" || event === "settlement_conflict") {
+        // Whoever stood still for so long that others took it for dead gives back what they have counted at its bound.
+        const isCounted = world.oracle.calls.get(String(callId))?.status === "expired";
+        if (event === "internal_error" || event === "ending_refused" || (event === "settlement_conflict" && !isCounted)) {
           world.oracle.blame("engine", `${event} of ${this.id} (${callId})`);
         }
       },
