@@ -26,7 +26,7 @@ const SEED = Number(process.env["PURSER_SEED"] ?? 20_261_125);
 const STREAMS = 64;
 const SAMPLE_MS = 10;
 /** A gateway is killed when the provider has sent so many events since it began: somewhere in its first or second round of streams. */
-const LIFE_EVENTS_MAX = 1_000;
+const LIFE_EVENTS_MAX = 700;
 
 let folder: string;
 let simulator: Simulator;

@@ -28,6 +28,7 @@ export class LoadedGateway {
   inFlight = 0;
   /** The names of calls whose answer came to its end. */
   readonly completed: string[] = [];
+  turnedAway = 0;
   /** Answers that were neither whole nor broken off by a kill. */
   readonly oddities: string[] = [];
 
@@ -96,6 +97,8 @@ export class LoadedGateway {
       let text = "";
       for await (const chunk of response) text += String(chunk);
       if (text.includes("event: message_stop")) this.completed.push(name);
+      // A machine that is busy with other tests is behind with its work, which a gateway says before any of it.
+      else if (response.statusCode === 503 && text.includes('"code":"overloaded"')) this.turnedAway += 1;
       else this.oddities.push(`${name}: ${response.statusCode} ${text.slice(0, 200)}`);
     } catch (error) {
       // Broken off by the kill: a caller asks again, as another call.
