@@ -24,8 +24,11 @@ import { readWitness, sentenceOfLoss } from "./witness.ts";
 /** Entries whose chain is checked at start: those a crash or a cut file could have touched. `verify` checks all. */
 const TAIL_ENTRIES = 1_000;
 
-/** Up to this size every page is looked at when the ledger is opened (a second or two); larger files only from their end. */
-const CHECKED_BYTES_MAX = 256 * 1024 * 1024;
+/**
+ * Up to this size every page is looked at when the ledger is opened (some tenths of a second); of larger files the end is, and each row
+ * when it is read: a start must not take longer the older a ledger is.
+ */
+const CHECKED_BYTES_MAX = 64 * 1024 * 1024;
 
 const RESTORE =
   "Restore a backup, or move the file and those beside it away to begin a new ledger; `purser verify` lists what differs";
