@@ -6,6 +6,8 @@
 import { hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import type { Charge, Counter, ScopeState, SessionState, Told } from "../../core/decisions/counters.ts";
+import type { Scopes } from "../../core/limits/limit.ts";
+import type { TokenParts } from "../../core/usage/usage.ts";
 import { CorruptRowError } from "./errors.ts";
 
 type WrittenCounters = Record<string, Record<string, [spent: string, reserved: string, untilMs: number | null]>>;
@@ -179,3 +181,39 @@ function sessionFrom(written: NonNullable<WrittenState["session"]>): SessionStat
 function finite(value: number): number | null {
   return Number.isFinite(value) ? value : null;
 }
+
+/** The columns in which `calls` and `rollups` keep whom a call counts for, read by name. */
+export function scopesFromColumns(text: (name: ScopeColumn) => string): Scopes {
+  return {
+    project: text("project"),
+    agent: text("agent"),
+    session: text("session"),
+    parentSessions: JSON.parse(text("parent_sessions")) as string[],
+    user: text("user"),
+    key: text("key"),
+    task: text("task"),
+    tags: JSON.parse(text("tags")) as Record<string, string>,
+  };
+}
+
+type ScopeColumn = "project" | "agent" | "session" | "parent_sessions" | "user" | "key" | "task" | "tags";
+
+/** The columns in which a row keeps its tokens, read by name. */
+export function tokensFromColumns(count: (name: TokenColumn) => number): TokenParts {
+  return {
+    uncachedInputTokens: count("uncached_input_tokens"),
+    cacheReadTokens: count("cache_read_tokens"),
+    cacheWrite5mTokens: count("cache_write_5m_tokens"),
+    cacheWrite1hTokens: count("cache_write_1h_tokens"),
+    outputTokens: count("output_tokens"),
+    reasoningOutputTokens: count("reasoning_output_tokens"),
+  };
+}
+
+type TokenColumn =
+  | "uncached_input_tokens"
+  | "cache_read_tokens"
+  | "cache_write_5m_tokens"
+  | "cache_write_1h_tokens"
+  | "output_tokens"
+  | "reasoning_output_tokens";

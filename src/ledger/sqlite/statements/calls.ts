@@ -4,7 +4,7 @@ import type { EndedCall } from "../../../core/decisions/operations.ts";
 import type { Scopes } from "../../../core/limits/limit.ts";
 import type { TokenParts } from "../../../core/usage/usage.ts";
 import type { CallsQuery } from "../../ledger.ts";
-import { assertCheck, checkSumOf } from "../rows.ts";
+import { assertCheck, checkSumOf, scopesFromColumns, tokensFromColumns } from "../rows.ts";
 
 /** A call that is over, as its row holds it. */
 export interface CallRow {
@@ -109,27 +109,11 @@ function fromRow(row: StoredRow): CallRow {
     status: text("status") as CallRow["status"],
     startedAtMs: count("started_at_ms"),
     endSeq: count("end_seq"),
-    scopes: {
-      project: text("project"),
-      agent: text("agent"),
-      session: text("session"),
-      parentSessions: JSON.parse(text("parent_sessions")) as string[],
-      user: text("user"),
-      key: text("key"),
-      task: text("task"),
-      tags: JSON.parse(text("tags")) as Record<string, string>,
-    },
+    scopes: scopesFromColumns(text),
     reported: { user: text("reported_user"), tags: JSON.parse(text("reported_tags")) as Record<string, string> },
     model: text("model"),
     costNanoUsd: typeof cost === "bigint" ? cost : undefined,
-    tokens: {
-      uncachedInputTokens: count("uncached_input_tokens"),
-      cacheReadTokens: count("cache_read_tokens"),
-      cacheWrite5mTokens: count("cache_write_5m_tokens"),
-      cacheWrite1hTokens: count("cache_write_1h_tokens"),
-      outputTokens: count("output_tokens"),
-      reasoningOutputTokens: count("reasoning_output_tokens"),
-    },
+    tokens: tokensFromColumns(count),
     counted: typeof row["counted"] === "string" ? row["counted"] : undefined,
     reservedNanoUsd: typeof row["reserved_nano_usd"] === "bigint" ? row["reserved_nano_usd"] : undefined,
     overrunNanoUsd: BigInt(row["overrun_nano_usd"] ?? 0),

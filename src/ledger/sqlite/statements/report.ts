@@ -3,6 +3,7 @@ import type { Database } from "better-sqlite3";
 import { toNanoUsd } from "../../../core/money/money.ts";
 import { NO_TOKENS, type TokenParts } from "../../../core/usage/usage.ts";
 import type { ReportDimension, ReportGroup, ReportQuery } from "../../ledger.ts";
+import { tokensFromColumns } from "../rows.ts";
 
 /** Sums of nano-dollars are taken in two parts, whole dollars and the rest: a plain sum ends at 9.2 thousand million dollars. */
 const SUMS = `
@@ -84,14 +85,7 @@ function groupOf(by: readonly ReportDimension[], row: SumRow): ReportGroup {
     calls: count("calls"),
     denied: count("denied"),
     costNanoUsd: toNanoUsd(BigInt(row["whole_usd"] ?? 0) * 1_000_000_000n + BigInt(row["rest_nano_usd"] ?? 0)),
-    tokens: {
-      uncachedInputTokens: count("uncached_input_tokens"),
-      cacheReadTokens: count("cache_read_tokens"),
-      cacheWrite5mTokens: count("cache_write_5m_tokens"),
-      cacheWrite1hTokens: count("cache_write_1h_tokens"),
-      outputTokens: count("output_tokens"),
-      reasoningOutputTokens: count("reasoning_output_tokens"),
-    },
+    tokens: tokensFromColumns(count),
   };
 }
 

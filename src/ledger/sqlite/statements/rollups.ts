@@ -3,7 +3,7 @@ import { hash } from "node:crypto";
 import type { Database } from "better-sqlite3";
 import type { Scopes } from "../../../core/limits/limit.ts";
 import type { TokenParts } from "../../../core/usage/usage.ts";
-import { checkSumOf } from "../rows.ts";
+import { checkSumOf, scopesFromColumns, tokensFromColumns } from "../rows.ts";
 import type { CallRow } from "./calls.ts";
 
 /** Every zone's day begins at a quarter of an hour of UTC. */
@@ -152,29 +152,13 @@ function fromRow(row: StoredRow): Rollup {
   const count = (name: (typeof NAMES)[number]): number => Number(row[name]);
   return {
     quarterMs: count("quarter_ms"),
-    scopes: {
-      project: text("project"),
-      agent: text("agent"),
-      session: text("session"),
-      parentSessions: JSON.parse(text("parent_sessions")) as string[],
-      user: text("user"),
-      key: text("key"),
-      task: text("task"),
-      tags: JSON.parse(text("tags")) as Record<string, string>,
-    },
+    scopes: scopesFromColumns(text),
     reported: { user: text("reported_user"), tags: JSON.parse(text("reported_tags")) as Record<string, string> },
     model: text("model"),
     calls: count("calls"),
     countedCalls: count("counted_calls"),
     denied: count("denied"),
     costNanoUsd: BigInt(row["cost_nano_usd"] ?? 0),
-    tokens: {
-      uncachedInputTokens: count("uncached_input_tokens"),
-      cacheReadTokens: count("cache_read_tokens"),
-      cacheWrite5mTokens: count("cache_write_5m_tokens"),
-      cacheWrite1hTokens: count("cache_write_1h_tokens"),
-      outputTokens: count("output_tokens"),
-      reasoningOutputTokens: count("reasoning_output_tokens"),
-    },
+    tokens: tokensFromColumns(count),
   };
 }
