@@ -81,6 +81,35 @@ describe("a process that was forgotten while it lived, and reserved after that",
   });
 });
 
+describe("a process that begins while another looks for what nobody holds", () => {
+  test("keeps its calls", async () => {
+    const { engine, callOf, flaky, clock, notifier } = await startEngine(YAML, { ownerId: "own_other" });
+    const { memory } = flaky;
+    let begun: Promise<unknown> | undefined;
+    const begin = async (): Promise<void> => {
+      await (begun ??= memory.beat(ownerOf("own_other")).then(() => engine.open(callOf())));
+    };
+    let looks = 0;
+    const ledger = Object.assign(Object.create(flaky.ledger) as typeof flaky.ledger, {
+      owners: async () => {
+        const found = await memory.owners();
+        // The first look is the beat's.
+        if ((looks += 1) > 1) await begin();
+        return found;
+      },
+      openCalls: async (ownerId?: string) => {
+        const found = await memory.openCalls(ownerId);
+        if (ownerId === undefined) await begin();
+        return found;
+      },
+    });
+
+    await keepOwner({ ledger, clock, notifier, me: ownerOf("own_me"), isDead: () => undefined, freed: () => undefined });
+
+    expect((await memory.calls({ limit: 9 })).map(({ status }) => status)).toEqual(["reserved"]);
+  });
+});
+
 describe("a process that cannot be seen from here", () => {
   test(`keeps its calls while it was silent for no more than ${SILENT_MS_MAX} ms, and loses them then`, async () => {
     const bench = await start(() => undefined);

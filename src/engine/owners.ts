@@ -60,8 +60,10 @@ export async function keepOwner(input: {
    * known again.
    */
   async function recoverOrphans(): Promise<void> {
+    // In this order: whoever reserves is known before, also a process that begins at this moment.
+    const calls = await ledger.openCalls();
     const known = new Set((await ledger.owners()).map(({ ownerId }) => ownerId));
-    const orphans = (await ledger.openCalls()).filter(({ ownerId }) => !known.has(ownerId));
+    const orphans = calls.filter(({ ownerId }) => !known.has(ownerId));
     for (const { callId } of orphans) await expire(callId, "its process is not known any more");
     if (orphans.length > 0) notifier.warn("recovered", { calls: orphans.length });
   }
