@@ -83,11 +83,12 @@ describe("a process that was forgotten while it lived, and reserved after that",
 
 describe("a process that begins while another looks for what nobody holds", () => {
   test("keeps its calls", async () => {
-    const { engine, callOf, flaky, clock, notifier } = await startEngine(YAML, { ownerId: "own_other" });
+    const bench = await startEngine(YAML, { ownerId: "own_other" });
+    const { flaky, clock, notifier } = bench;
     const { memory } = flaky;
     let begun: Promise<unknown> | undefined;
     const begin = async (): Promise<void> => {
-      await (begun ??= memory.beat(ownerOf("own_other")).then(() => engine.open(callOf())));
+      await (begun ??= memory.beat(ownerOf("own_other")).then(() => admit(bench)));
     };
     let looks = 0;
     const ledger = Object.assign(Object.create(flaky.ledger) as typeof flaky.ledger, {

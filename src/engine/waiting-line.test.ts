@@ -50,13 +50,16 @@ describe("the paused", () => {
     const paused = line.join(["a"], true);
     if (paused === undefined) throw new Error("the line is full");
     paused.wake = () => woken.push("paused");
+    const other = line.join(["a"], true);
+    if (other === undefined) throw new Error("the line is full");
+    other.wake = () => woken.push("paused too");
     const second = lie(line, ["a"], woken, "second");
     lie(line, ["a"], woken, "third");
 
     expect(line.blockedBefore(second)).toEqual([]);
     expect(line.blockedBefore(undefined)).toEqual(["a"]);
     line.freed(["a"]);
-    expect(woken).toEqual(["second", "paused"]);
+    expect(woken).toEqual(["second", "paused", "paused too"]);
   });
 
   test("let those go on whom they held back before, and have a place of their own in the length of the line", () => {

@@ -64,13 +64,14 @@ export function createWaitingLine(): WaitingLine {
   };
   const wakeFirstOn = (ids: ReadonlySet<string>): void => {
     if (waiters.size === 0) return;
-    // The paused hold nobody back, and one of them may fit where what was spent turned out to be less.
-    const firsts = { inTurn: new Map<string, Waiter>(), paused: new Map<string, Waiter>() };
+    const firsts = new Map<string, Waiter>();
+    const paused: Waiter[] = [];
     for (const waiter of waiters) {
-      const first = waiter.isPaused ? firsts.paused : firsts.inTurn;
-      for (const id of waiter.blockedOn) if (ids.has(id) && !first.has(id)) first.set(id, waiter);
+      // The paused hold nobody back, so each of them may fit where what was spent turned out to be less.
+      if (waiter.isPaused && waiter.blockedOn.some((id) => ids.has(id))) paused.push(waiter);
+      else if (!waiter.isPaused) for (const id of waiter.blockedOn) if (ids.has(id) && !firsts.has(id)) firsts.set(id, waiter);
     }
-    for (const waiter of new Set([...firsts.inTurn.values(), ...firsts.paused.values()])) waiter.wake();
+    for (const waiter of new Set([...firsts.values(), ...paused])) waiter.wake();
   };
   const forget = (): void => {
     lastFreed.clear();

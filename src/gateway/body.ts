@@ -133,9 +133,9 @@ function readInto(
       if (problem !== undefined) done(problem);
     };
     const whole = (): void => done({ outcome: "read", body: kept.whole() });
-    // An incoming body breaks off in one way only: its sender left.
+    // An incoming body breaks off in one way only: its sender left. What came last may not have been read yet.
     const gone = (): void => {
-      if (!request.complete) done({ outcome: "gone" });
+      if (!request.readableEnded) done({ outcome: "gone" });
     };
     const unwatch = slowBodies.watch({
       sinceMs: nowMs,

@@ -45,9 +45,10 @@ export async function forward(input: ForwardInput): Promise<void> {
 async function carry(input: ForwardInput): Promise<void> {
   const { call, upstream, response } = input;
   let sent: UpstreamCall | undefined;
+  let drainTimer: NodeJS.Timeout | undefined;
   const caller = watchCaller(response, () => {
     if (input.onClientAbort === "cancel") sent?.abort();
-    else setTimeout(() => sent?.abort(), DRAIN_MS_MAX).unref();
+    else drainTimer = setTimeout(() => sent?.abort(), DRAIN_MS_MAX).unref();
   });
   if (caller.isGone()) {
     await call.end({ kind: "not_sent", reason: "caller_left" });
@@ -62,7 +63,15 @@ async function carry(input: ForwardInput): Promise<void> {
     await endWithoutAnswer(input, error, caller.isGone());
     return;
   }
-  await carryAnswer(input, answer, caller, sent);
+  try {
+    await carryAnswer(input, answer, caller, sent);
+  } catch (error) {
+    // Nobody reads on: what still came would be kept.
+    sent.abort();
+    throw error;
+  } finally {
+    clearTimeout(drainTimer);
+  }
 }
 
 interface Caller {

@@ -159,13 +159,39 @@ async function answerProvider(
   const read = await readBody(request, { bytesMax, memory: bodyMemory, slowBodies, nowMs: clock.nowMs() });
   if (read.outcome === "gone") return void response.destroy();
   if (read.outcome !== "read") return refuse(refusalOfBody(read, bytesMax));
-  giveBackAtEnd(bodyMemory, response, read.body.length);
+  try {
+    await answerRead(options, {
+      request,
+      response,
+      route,
+      refuse,
+      caller: who.caller,
+      isVirtual: who.isVirtual,
+      body: read.body,
+    });
+  } finally {
+    // Not with the answer's end alone: a call whose caller left may be read on, with its body.
+    giveBackAtEnd(bodyMemory, response, read.body.length);
+  }
+}
 
-  const outgoing = upstreamHeaders(headers, who.isVirtual ? options.upstreamKey : undefined);
-  if (route.kind === "free")
-    return passFree(options, { request, response, path: route.path, headers: outgoing, body: read.body, refuse });
+interface ReadRequest {
+  request: IncomingMessage;
+  response: ServerResponse;
+  route: Extract<Route, { kind: "metered" | "free" }>;
+  refuse: (refusal: Refusal) => void;
+  caller: Caller;
+  isVirtual: boolean;
+  body: Uint8Array;
+}
+
+async function answerRead(options: GatewayOptions, input: ReadRequest): Promise<void> {
+  const { request, response, route, refuse, caller, isVirtual, body } = input;
+  const headers = request.rawHeaders;
+  const outgoing = upstreamHeaders(headers, isVirtual ? options.upstreamKey : undefined);
+  if (route.kind === "free") return passFree(options, { request, response, path: route.path, headers: outgoing, body, refuse });
   const askCount = countAsker(options, { path: route.path, headers: outgoing });
-  const call = incomingCall(options, { headers, response, body: read.body, caller: who.caller, askCount });
+  const call = incomingCall(options, { headers, response, body, caller, askCount });
   if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request header", problem: call.problem }));
   await answerMetered(options, { request, response, path: route.path, outgoing, call: call.call, refuse });
 }

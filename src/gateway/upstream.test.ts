@@ -104,8 +104,15 @@ describe("nothing was sent", () => {
     expect((await failureOf(send(open(`https://127.0.0.1:${await listen(server)}`)))).kind).toBe("not_sent");
   });
 
-  test("where the other side closes in the middle of the handshake", async () => {
-    const server = createServer((socket) => socket.on("error", () => undefined).once("data", () => socket.resetAndDestroy()));
+  test.each<[string, (socket: Socket) => void]>([
+    [
+      "resets the connection in the middle of the handshake",
+      (socket) => void socket.once("data", () => socket.resetAndDestroy()),
+    ],
+    ["closes in the middle of the handshake", (socket) => void socket.once("data", () => socket.end())],
+    ["closes before the handshake", (socket) => void socket.end()],
+  ])("where the other side %s", async (_, close) => {
+    const server = createServer((socket) => close(socket.on("error", () => undefined)));
     onTestFinished(() => void server.close());
 
     expect((await failureOf(send(open(`https://127.0.0.1:${await listen(server)}`)))).kind).toBe("not_sent");

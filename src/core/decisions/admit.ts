@@ -220,10 +220,8 @@ function pausableUntilMs({ pauseUpToMs }: LimitView, { pausedSinceMs, nowMs, dea
 }
 
 function findWait(input: AdmitInput, maxTokens: number | undefined): Admission | undefined {
-  const { views, heldBack, nowMs, fit } = input;
-  const isBlocking = (view: LimitView): boolean =>
-    view.ceiling !== undefined && view.spent + view.reserved + (boundWith(view, fit, maxTokens) ?? 0n) > ceilingFor(view);
-  const blocking = views.filter((view) => !isFree(view) && (isBlocking(view) || heldBack.has(view.counterId)));
+  const { views, nowMs, fit } = input;
+  const blocking = views.filter((view) => isBlocking(view, input, maxTokens));
   if (blocking.length === 0) return undefined;
   const untilMs = Math.min(Infinity, ...blocking.map((view) => looksAgainAtMs(view, fit)).filter((atMs) => atMs > nowMs));
   // Near enough, it waits in line like everybody: whoever is paused is passed by smaller calls that there is money for.
@@ -261,15 +259,18 @@ const COUNT_GAIN_MAX = 16n;
 /** True if a call that is not admitted might be, were its input bounded by what the provider counts. */
 export function mayFitCounted(input: AdmitInput, { outcome }: Admission): boolean {
   if (outcome !== "wait" && outcome !== "denied") return false;
+  const maxTokens = outcome === "wait" ? fittedMaxTokens(input) : undefined;
   const isFailing = (view: LimitView): boolean =>
-    outcome === "denied" ? refusalBy(view, input) !== undefined : isInTheWay(view, input);
+    outcome === "denied" ? refusalBy(view, input) !== undefined : isBlocking(view, input, maxTokens);
   const failing = input.views.filter(isFailing);
   return failing.length > 0 && failing.every((view) => hasRoomCounted(view, input, outcome));
 }
 
-function isInTheWay(view: LimitView, { heldBack, fit }: AdmitInput): boolean {
-  if (view.ceiling === undefined || isFree(view)) return false;
-  return heldBack.has(view.counterId) || view.spent + view.reserved + (leastBound(view, fit) ?? 0n) > ceilingFor(view);
+/** True if the call waits for this limit, with the max_tokens it would run with. */
+function isBlocking(view: LimitView, { heldBack, fit }: AdmitInput, maxTokens: number | undefined): boolean {
+  if (isFree(view)) return false;
+  if (heldBack.has(view.counterId)) return true;
+  return view.ceiling !== undefined && view.spent + view.reserved + (boundWith(view, fit, maxTokens) ?? 0n) > ceilingFor(view);
 }
 
 function hasRoomCounted(view: LimitView, { heldBack, fit }: AdmitInput, outcome: "wait" | "denied"): boolean {

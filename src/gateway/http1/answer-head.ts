@@ -30,7 +30,7 @@ export interface AnswerHead {
 }
 
 const STATUS_LINE = /HTTP\/1\.([01]) ([1-9]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?\r\n/y;
-const HEADER_LINE = /([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t ]*([\t\x20-\x7e\x80-\xff]*)\r\n/y;
+const HEADER_LINE = /([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)\r\n/y;
 const LENGTH = /^\d{1,16}$/;
 
 /**
@@ -77,15 +77,21 @@ export function readHeaderLines(text: string, start: number): string[] {
     if (line === null || line[0].length > LINE_BYTES_MAX || headers.length === 2 * HEADERS_MAX) {
       throw new BadAnswerError("bad_header");
     }
-    headers.push(line[1] ?? "", withoutSpaceBehind(line[2] ?? ""));
+    headers.push(line[1] ?? "", withoutSpaceAround(line[2] ?? ""));
   }
   return headers;
 }
 
-function withoutSpaceBehind(value: string): string {
-  let end = value.length;
-  while (end > 0 && (value.charCodeAt(end - 1) === 0x20 || value.charCodeAt(end - 1) === 0x09)) end -= 1;
-  return end === value.length ? value : value.slice(0, end);
+/** By hand: an expression for what stands around a value may try every way to part a long run of spaces. */
+function withoutSpaceAround(value: string): string {
+  let [start, end] = [0, value.length];
+  while (start < end && isSpace(value.charCodeAt(start))) start += 1;
+  while (end > start && isSpace(value.charCodeAt(end - 1))) end -= 1;
+  return value.slice(start, end);
+}
+
+function isSpace(code: number): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 /** What headers say of the connection and of the body's end. */

@@ -127,6 +127,7 @@ describe("refused", () => {
     ["a bare line feed, before the head is whole", `${OK}x: y\nz`, "bad_header"],
     ["a folded line", `${OK}x: y\r\n z\r\ncontent-length: 0\r\n\r\n`, "bad_header"],
     ["a space before the colon", `${OK}content-length : 0\r\n\r\n`, "bad_header"],
+    ["NUL behind a long run of spaces", `${OK}x:${" ".repeat(60_000)}\0\r\n\r\n`, "bad_header"],
     ["NUL in a value", `${OK}x: a\0b\r\n\r\n`, "bad_header"],
     ["a bare carriage return in a value", `${OK}x: a\rb\r\n\r\n`, "bad_header"],
     ["a length and chunks", `${OK}content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n`, "bad_length"],

@@ -219,10 +219,13 @@ export class Connection {
     } catch (error) {
       return this.close(asError(error));
     }
+    const closed = new ClosedError("the other side closed it");
+    // As in the middle of a handshake: what runs on it is told that it failed.
+    if (this.#head === undefined) return this.close(closed);
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    if (this.#head !== undefined) exchange?.onEnd();
-    this.close(new ClosedError("the other side closed it"));
+    exchange?.onEnd();
+    this.close(closed);
   }
 
   /** The answer is whole. */
