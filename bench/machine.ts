@@ -17,7 +17,7 @@ export const PINNING = canPin
 
 const children = new Set<ChildProcess>();
 
-/** Starts a process on one core. It is killed when the benchmark ends. */
+/** Starts a process on one core. It is killed when the benchmark ends, unless that is killed itself. */
 export function startPinned(core: number, command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
   const words = canPin ? ["taskset", "-c", String(core), command, ...args] : [command, ...args];
   const child = spawn(words[0] ?? "", words.slice(1), { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, ...env } });

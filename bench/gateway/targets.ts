@@ -24,7 +24,7 @@ process.on("exit", () => {
   endAll();
   rmSync(folder, { recursive: true, force: true });
 });
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(1));
 
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 

@@ -4,7 +4,7 @@
  */
 import { openSync, closeSync, readSync, writeSync } from "node:fs";
 import { say } from "./caller.ts";
-import { dieAtOnce, endAtOnce, failCalls, forkToDie, type ERRORS } from "./shim.ts";
+import { dieAtOnce, endAtOnce, failCalls, forkToDie, stopFailing, type ERRORS } from "./shim.ts";
 import { liveUnnumbered, STORIES, type Teller } from "./stories.ts";
 
 /** What is asked for. `story`: the number of one, or a name without one (stories.ts). */
@@ -52,6 +52,8 @@ function die(death: Death): DeathAnswer {
     say(file, { kind: "did", what: "settle", id: `it threw ${String(error)}`, cost: "0" });
   }
   closeSync(file);
+  // A failure that nobody had to be told of, as at a checkpoint: there may be more calls to fail behind it.
+  if (fails?.next === "is killed" && stopFailing()) dieAtOnce();
   endAtOnce();
 }
 

@@ -27,6 +27,7 @@ describe.skipIf(!hasCompiler)(`a ledger whose disk fails${hasCompiler ? "" : ` (
     const { "one read failed": _reads, ...changes } = places;
     expect(Math.min(...Object.values(changes))).toBeGreaterThan(0);
     expect(refused).toBeGreaterThan(10);
+    expect(waitingMost).toBeGreaterThan(0);
     const where = Object.entries(places).map(([name, count]) => `${count} × ${name}`);
     const line = `${where.join(", ")}: ${refused} calls refused and not forwarded, ${made} made, at most ${waitingMost} endings waiting; 0 lost, 0 doubled, every stream finished, books equal the bill`;
     process.stdout.write(`failing disk: ${line}\n`);

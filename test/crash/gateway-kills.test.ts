@@ -91,8 +91,11 @@ function problemsOf(calls: readonly CallRecord[], completed: ReadonlySet<string>
     byName.set(name, call);
     if (call.status === "reserved") problems.push(`${name} is still held`);
   }
+  const sent = new Set<string>();
   for (const request of simulator.requests) {
     const name = (request.json as { metadata: { user_id: string } }).metadata.user_id;
+    if (sent.has(name)) problems.push(`${name} was sent twice`);
+    sent.add(name);
     const billed = simulator.bill.forRequest(request.requestId)?.costNanoUsd ?? 0n;
     const call = byName.get(name);
     const recorded = call?.costNanoUsd ?? 0n;

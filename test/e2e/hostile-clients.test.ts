@@ -194,7 +194,7 @@ describe("on one gateway,", () => {
       [200, 400],
     ],
     [
-      "a million empty messages",
+      "a hundred thousand empty messages",
       messageOf().replace('"messages":[', `"messages":[${'{"role":"user","content":""},'.repeat(100_000)}`),
       [200, 400, 413],
     ],
