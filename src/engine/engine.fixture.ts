@@ -1,4 +1,5 @@
 /** What the engine asks of the world, for its tests: a clock that stands still, names in order, a ledger that fails when told to. */
+import { createHash } from "node:crypto";
 import { readConfig } from "../config/config.ts";
 import type { Alert } from "../core/decisions/alerts.ts";
 import type { Operation } from "../core/decisions/operations.ts";
@@ -70,7 +71,8 @@ export function createCountingIds(): IdSource {
   let count = 0;
   return {
     next: (prefix) => `${prefix}_${String((count += 1)).padStart(6, "0")}`,
-    named: (prefix, text) => `${prefix}_named(${text})`,
+    // As with the real ones a name stays short, however often it was named anew.
+    named: (prefix, text) => `${prefix}_named(${text.length <= 60 ? text : createHash("sha256").update(text).digest("hex")})`,
   };
 }
 

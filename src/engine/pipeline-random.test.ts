@@ -278,7 +278,13 @@ describe(`random programs (seed ${seed}, PURSER_SEED)`, () => {
           // No timer is left behind.
           expect(bench.clock.timerCount).toBe(0);
         }),
-        { seed, numRuns: process.env["PURSER_LONG"] === "1" ? 600 : 60 },
+        // Looking for a smaller program ends before the test's time does: then the failure itself is shown.
+        {
+          seed,
+          interruptAfterTimeLimit: 90_000,
+          markInterruptAsFailure: true,
+          numRuns: process.env["PURSER_LONG"] === "1" ? 600 : 60,
+        },
       );
       console.log(`random programs, ${policy}: ${JSON.stringify(counts)}`);
       // The programs do what they are meant to try.
