@@ -1,6 +1,6 @@
 /**
  * Owns that reservations of processes that are gone come to an end: registering, beating, recovering.
- * Does not own how a process is looked up (gateway/system.ts) or what expiring does (core/decisions).
+ * Does not own how a process is looked up (exchange/system.ts) or what expiring does (core/decisions).
  * Invariants: a reservation is recovered only when its owner is proven dead, or silent for a minute where that cannot be seen; it is
  * counted at its bound, so recorded + reserved is never below what the provider bills.
  */

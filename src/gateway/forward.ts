@@ -5,18 +5,12 @@
  * stopped reader stops the upstream; every path ends the call once.
  */
 import type { ServerResponse } from "node:http";
-import { formatUsd } from "../core/money/money.ts";
-import type { CallEnd } from "../engine/settlement.ts";
 import type { RunningCall } from "../engine/running-call.ts";
-import type { ResponseMeter } from "../providers/provider.ts";
 import { feedMeter, type MeterFeed } from "./decoding.ts";
-import { answerHeaders, headerOf } from "./headers.ts";
+import { costHeaders, declaredLength, decisionHeaders, DRAIN_MS_MAX, endOf, HELD_BYTES_MAX, isHeld } from "../exchange/answer.ts";
+import { answerHeaders, headerOf } from "../exchange/headers.ts";
 import { UpstreamError, type Upstream, type UpstreamAnswer, type UpstreamCall, type UpstreamFailure } from "./upstream.ts";
 
-/** JSON answers up to this size are held until they are settled, so that their cost can stand in a header. */
-const HELD_BYTES_MAX = 1_024 * 1_024;
-/** With `onClientAbort: drain`, an answer nobody waits for is read on for at most this long. */
-const DRAIN_MS_MAX = 120_000;
 /** What was written of an answer that broke off has so long to be read. */
 const WRITE_OUT_MS_MAX = 10_000;
 
@@ -105,14 +99,15 @@ async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: 
   const outcome = await readAnswer(input, answer, feed, caller);
   if (!outcome.isWhole) sent.abort();
   await feed.end();
-  const settled = await call.end(endOf(answer, meter, outcome, caller), headerOf(answer.headers, "request-id"));
-  if (!outcome.isWhole) {
-    breakOff(response, declaredLength(answer) > 0);
+  const { isWhole } = outcome;
+  const end = endOf({ status: answer.status, meter, isWhole, isCallerGone: caller.isGone() });
+  const settled = await call.end(end, headerOf(answer.headers, "request-id"));
+  if (!isWhole) {
+    breakOff(response, declaredLength(answer.headers) > 0);
     return;
   }
   if (outcome.held !== undefined && !response.headersSent) {
-    const cost = settled.costNanoUsd === undefined ? [] : ["x-purser-cost-usd", formatUsd(settled.costNanoUsd)];
-    writeHead(input, answer, cost);
+    writeHead(input, answer, costHeaders(settled));
     const [only] = outcome.held;
     response.end(outcome.held.length === 1 ? only : Buffer.concat(outcome.held));
     return;
@@ -146,15 +141,9 @@ interface Outcome {
   held: Uint8Array[] | undefined;
 }
 
-function endOf(answer: UpstreamAnswer, meter: ResponseMeter, { isWhole }: Outcome, caller: Caller): CallEnd {
-  const reading = meter.reading();
-  if (isWhole) return { kind: "completed", status: answer.status, reading };
-  return { kind: "cut", status: answer.status, reading, by: caller.isGone() ? "caller" : "upstream" };
-}
-
 /** Reads the answer to its end. A short one is held back whole; one that turns out long is passed on from then on. */
 async function readAnswer(input: ForwardInput, answer: UpstreamAnswer, feed: MeterFeed, caller: Caller): Promise<Outcome> {
-  let held: Uint8Array[] | undefined = isEventStream(answer) || declaredLength(answer) > HELD_BYTES_MAX ? undefined : [];
+  let held: Uint8Array[] | undefined = isHeld(answer.headers) ? [] : undefined;
   let heldBytes = 0;
   const pass = passTo(input, answer, caller);
   try {
@@ -217,27 +206,4 @@ export function drained(response: ServerResponse): Promise<void> {
 
 function writeHead({ call, response }: ForwardInput, answer: UpstreamAnswer, more: readonly string[]): void {
   response.writeHead(answer.status, [...answerHeaders(answer.headers), ...decisionHeaders(call), ...more]);
-}
-
-/** What was decided, for whoever looks at the answer. */
-export function decisionHeaders({ callId, decision }: Pick<RunningCall, "callId" | "decision">): string[] {
-  const { marks, changedModel, changedMaxTokens, delayMs } = decision;
-  return [
-    "x-purser-call",
-    callId,
-    "x-purser-decision",
-    marks.join(", "),
-    ...(changedModel === undefined ? [] : ["x-purser-model", changedModel]),
-    ...(changedMaxTokens === undefined ? [] : ["x-purser-max-tokens", String(changedMaxTokens)]),
-    ...(marks.includes("waited") || marks.includes("throttled") ? ["x-purser-delay-ms", String(delayMs)] : []),
-  ];
-}
-
-function isEventStream(answer: UpstreamAnswer): boolean {
-  return (headerOf(answer.headers, "content-type") ?? "").toLowerCase().startsWith("text/event-stream");
-}
-
-/** 0 where the upstream does not say: such an answer is held until it proves long. */
-function declaredLength(answer: UpstreamAnswer): number {
-  return Number(headerOf(answer.headers, "content-length") ?? 0);
 }

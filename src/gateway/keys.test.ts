@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createFakeClock, START_MS } from "../engine/engine.fixture.ts";
 import { createMemoryLedger } from "../ledger/memory/memory-ledger.ts";
 import { createKeyFinder } from "./keys.ts";
-import { hashSecret } from "./system.ts";
+import { hashSecret } from "../exchange/system.ts";
 import { createVirtualKeySecret } from "./virtual-key.ts";
 
 async function start(more: { expiresAtMs?: number } = {}) {

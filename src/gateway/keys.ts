@@ -5,7 +5,7 @@
 import type { Clock } from "../engine/ports.ts";
 import type { Ledger, VirtualKey } from "../ledger/ledger.ts";
 import type { KeyFinder } from "./server.ts";
-import { hashSecret } from "./system.ts";
+import { hashSecret } from "../exchange/system.ts";
 import { parseVirtualKey } from "./virtual-key.ts";
 
 /** The list of keys is at most so old. */

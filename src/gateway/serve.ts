@@ -7,9 +7,7 @@ import type { AddressInfo } from "node:net";
 import { totalmem } from "node:os";
 import { loadConfig, type LoadConfigResult } from "../config/load-config.ts";
 import type { Config } from "../config/config.ts";
-import { loadPriceBook } from "../config/price-book.ts";
-import { keepOwner } from "../engine/owners.ts";
-import { createEngine, type Engine } from "../engine/pipeline.ts";
+import type { Engine } from "../engine/pipeline.ts";
 import type { Clock, Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Ledger } from "../ledger/ledger.ts";
@@ -22,7 +20,8 @@ import { createDoor, createLoadProbe, type LoadProbe } from "./door.ts";
 import { createKeyFinder } from "./keys.ts";
 import { createGatewayServer } from "./server.ts";
 import { createSlowBodies } from "./slow-bodies.ts";
-import { createFingerprints, createIdSource, createSystemClock, describeThisProcess, isOwnerDead } from "./system.ts";
+import { startEngine } from "../exchange/start-engine.ts";
+import { createSystemClock } from "../exchange/system.ts";
 import { createUpstream } from "./upstream.ts";
 
 /** How often the configuration's file is looked at; a look is one stat. */
@@ -84,36 +83,10 @@ export async function startGateway(input: GatewayInput): Promise<Gateway> {
 
 async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   const clock = input.clock ?? createSystemClock();
-  const ids = createIdSource(clock);
-  const me = describeThisProcess(ids.next("own"), clock.nowMs());
-  let config = input.config;
-  let book = await loadPriceBook(config);
+  const started = await startEngine({ ledger, config: input.config, clock, notifier: input.notifier });
+  const { engine, ids } = started;
 
-  await ledger.configure({ version: config.version, limits: config.limits, downgrade: config.downgrade, atMs: clock.nowMs() });
-  const engine = createEngine({
-    ledger,
-    clock,
-    ids,
-    fingerprints: createFingerprints(),
-    notifier: input.notifier,
-    rules: () => ({
-      book,
-      downgrade: config.downgrade,
-      onUnpricedModel: config.onUnpricedModel,
-      onLedgerUnavailable: config.onLedgerUnavailable,
-    }),
-    ownerId: me.ownerId,
-  });
-  const owner = await keepOwner({
-    ledger,
-    clock,
-    notifier: input.notifier,
-    me,
-    isDead: (other) => isOwnerDead(other, me),
-    freed: (counterIds) => engine.freed(counterIds),
-  });
-
-  const upstream = createUpstream(config.upstreams.anthropic, input.timeouts);
+  const upstream = createUpstream(input.config.upstreams.anthropic, input.timeouts);
   const load = input.load ?? createLoadProbe();
   const door = createDoor(load, input.openCallsMax);
   const slowBodies = createSlowBodies(clock, input.timeouts?.slowBodyMs);
@@ -121,13 +94,13 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
     engine,
     provider: anthropic,
     upstream,
-    upstreamHost: new URL(config.upstreams.anthropic).host,
+    upstreamHost: new URL(input.config.upstreams.anthropic).host,
     upstreamKey: nonEmpty(input.env["ANTHROPIC_API_KEY"]),
     settings: () => ({
-      bodyBytesMax: config.server.bodyBytesMax,
-      onClientAbort: config.onClientAbort,
+      bodyBytesMax: started.config().server.bodyBytesMax,
+      onClientAbort: started.config().onClientAbort,
       // Where it listens was decided at start; a reload does not move it.
-      isPassthroughAllowed: isLoopback(input.config.server.host) || config.server.passthroughKeys === "allow",
+      isPassthroughAllowed: isLoopback(input.config.server.host) || started.config().server.passthroughKeys === "allow",
     }),
     door,
     slowBodies,
@@ -136,18 +109,18 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
     clock,
     ids,
     notifier: input.notifier,
-    isReady: () => !door.isEnding && owner.isLedgerWritable(),
+    isReady: () => !door.isEnding && started.isLedgerWritable(),
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(config.server.port, config.server.host, () => {
+    server.listen(input.config.server.port, input.config.server.host, () => {
       server.off("error", reject);
       resolve();
     });
   }).catch(async (error: unknown) => {
     load.close();
     slowBodies.close();
-    await Promise.all([owner.close(), upstream.close()]);
+    await Promise.all([started.close(), upstream.close()]);
     throw error;
   });
 
@@ -157,37 +130,23 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       ? keepArchiving({
           clock,
           notifier: input.notifier,
-          keepDays: () => config.ledger.keepDays,
+          keepDays: () => started.config().ledger.keepDays,
           archive: (instants) => archiveInThread({ path: input.config.ledger.path, ...instants }),
         })
       : undefined;
 
-  const putInForce = async (next: Config): Promise<void> => {
-    const nextBook = await loadPriceBook(next);
-    await ledger.configure({ version: next.version, limits: next.limits, downgrade: next.downgrade, atMs: clock.nowMs() });
-    config = next;
-    book = nextBook;
-    engine.rulesChanged();
-    const fixed = changedForGood(input.config, next);
+  const reload = async (wanted: Config): Promise<void> => {
+    await started.reload(wanted);
+    const fixed = changedForGood(input.config, wanted);
     if (fixed.length > 0) input.notifier.warn("restart_needed", { settings: fixed.join(", ") });
   };
-  // One after the other, so that the last one that was asked for is the one that stays.
-  let last: Promise<void> = Promise.resolve();
-  const reload = async (wanted: Config): Promise<void> => {
-    const before = last.catch(() => undefined);
-    last = (async () => {
-      await before;
-      await putInForce(wanted);
-    })();
-    await last;
-  };
-  const stopWatching = watchConfig(input, reload, () => config);
+  const stopWatching = watchConfig(input, reload, started.config);
 
   return {
     url: urlOf(server.address() as AddressInfo),
     engine,
     ledger,
-    config: () => config,
+    config: started.config,
     reload,
     async close(deadlineMs) {
       door.end();
@@ -209,7 +168,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
       await engine.flush(deadlineAtMs + CUT_MS_MAX);
       await archived;
-      await owner.close().catch((error: unknown) => input.notifier.warn("ledger_unavailable", { reason: String(error) }));
+      await started.close();
       await ledger.close();
       return { cut };
     },

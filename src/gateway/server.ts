@@ -20,7 +20,6 @@ import {
   upstreamUnreachable,
 } from "../core/errors/refusals.ts";
 import type { Engine, IncomingCall, Presence } from "../engine/pipeline.ts";
-import type { AskCount } from "../engine/counts.ts";
 import type { Caller } from "../engine/identify.ts";
 import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
@@ -30,18 +29,10 @@ import { countAsker } from "./count-asker.ts";
 import { readBody, type BodyMemory } from "./body.ts";
 import type { Door } from "./door.ts";
 import { drained, forward } from "./forward.ts";
-import {
-  answerHeaders,
-  credentialOf,
-  deadlineOf,
-  headerOf,
-  idempotencyKeyOf,
-  variantOf,
-  labelsOf,
-  upstreamHeaders,
-  type RawHeaders,
-} from "./headers.ts";
-import { routeOf, type Route } from "./routes.ts";
+import { deniedHeaders } from "../exchange/answer.ts";
+import { answerHeaders, credentialOf, upstreamHeaders, type RawHeaders } from "../exchange/headers.ts";
+import { incomingCall } from "../exchange/incoming.ts";
+import { routeOf, type Route } from "../exchange/routes.ts";
 import type { SlowBodies } from "./slow-bodies.ts";
 import { HEADERS_TIMEOUT_MS, UpstreamError, type Upstream, type UpstreamFailure } from "./upstream.ts";
 import { isVirtualKey } from "./virtual-key.ts";
@@ -191,7 +182,9 @@ async function answerRead(options: GatewayOptions, input: ReadRequest): Promise<
   const outgoing = upstreamHeaders(headers, isVirtual ? options.upstreamKey : undefined);
   if (route.kind === "free") return passFree(options, { request, response, path: route.path, headers: outgoing, body, refuse });
   const askCount = countAsker(options, { path: route.path, headers: outgoing });
-  const call = incomingCall(options, { headers, response, body, caller, askCount });
+  const presence = presenceOf(response, options.door);
+  const nowMs = options.clock.nowMs();
+  const call = incomingCall({ provider: options.provider, headers, body, caller, presence, askCount, nowMs });
   if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request header", problem: call.problem }));
   await answerMetered(options, { request, response, path: route.path, outgoing, call: call.call, refuse });
 }
@@ -224,12 +217,7 @@ async function answerMetered(
       if (response.destroyed) return;
       return turnAway(options, { ...input, reason: "it is ending" });
     case "refused":
-      return sendRefusal(options, input.request, response, opening.refusal, [
-        "x-purser-call",
-        opening.callId,
-        "x-purser-decision",
-        "denied",
-      ]);
+      return sendRefusal(options, input.request, response, opening.refusal, deniedHeaders(opening.callId));
     case "admitted":
       return forward({
         call: opening.call,
@@ -309,35 +297,6 @@ function refusalOfBody(
     case "overloaded":
       return overloaded({ reason: "the requests it holds fill the memory it has for them" });
   }
-}
-
-function incomingCall(
-  { provider, clock, door }: GatewayOptions,
-  input: { headers: RawHeaders; response: ServerResponse; body: Uint8Array; caller: Caller; askCount: AskCount },
-): { outcome: "read"; call: IncomingCall } | { outcome: "invalid"; problem: string } {
-  const { headers, response, body, caller, askCount } = input;
-  const labels = labelsOf(headers);
-  if (labels.outcome === "invalid") return labels;
-  const deadlineAtMs = deadlineOf(headers, clock.nowMs());
-  if (typeof deadlineAtMs === "string") return { outcome: "invalid", problem: deadlineAtMs };
-  const attempt = Number(headerOf(headers, "x-stainless-retry-count") ?? 0);
-  const idempotencyKey = idempotencyKeyOf(headers);
-  if (idempotencyKey.outcome === "invalid") return idempotencyKey;
-  return {
-    outcome: "read",
-    call: {
-      provider,
-      body,
-      variant: variantOf(headers),
-      caller,
-      labels: labels.labels,
-      attempt: Number.isSafeInteger(attempt) && attempt >= 0 ? attempt : 0,
-      deadlineAtMs,
-      idempotencyKey: idempotencyKey.key,
-      presence: presenceOf(response, door),
-      askCount,
-    },
-  };
 }
 
 /** Nobody is waited for any more once the gateway ends: what is not admitted by then is told to come back. */

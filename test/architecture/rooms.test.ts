@@ -18,11 +18,24 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "ledger/sqlite": ["core", "ledger"],
   config: ["core"],
   engine: ["core", "providers", "ledger"],
+  exchange: ["core", "providers", "ledger", "config", "engine"],
   reports: ["core", "ledger"],
   simulator: [],
   testing: ["core", "ledger", "ledger/memory", "simulator"],
-  gateway: ["core", "providers", "ledger", "ledger/sqlite", "config", "engine", "reports"],
-  cli: ["core", "providers", "ledger", "ledger/sqlite", "config", "engine", "reports", "gateway", "simulator", "testing"],
+  gateway: ["core", "providers", "ledger", "ledger/sqlite", "config", "engine", "exchange", "reports"],
+  cli: [
+    "core",
+    "providers",
+    "ledger",
+    "ledger/sqlite",
+    "config",
+    "engine",
+    "exchange",
+    "reports",
+    "gateway",
+    "simulator",
+    "testing",
+  ],
 };
 const ROOMS = Object.keys(MAY_IMPORT);
 /** Rooms that see no clock, no chance, no environment, no input and no output. */

@@ -7,7 +7,7 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ErrorCode } from "../../src/core/errors/codes.ts";
 import { createVirtualKeySecret } from "../../src/gateway/virtual-key.ts";
-import { hashSecret } from "../../src/gateway/system.ts";
+import { hashSecret } from "../../src/exchange/system.ts";
 import { startBench, startSharedBench, type Bench, type TestClock } from "./harness.ts";
 import {
   allOf,

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { hashSecret } from "../../src/gateway/system.ts";
+import { hashSecret } from "../../src/exchange/system.ts";
 import { createVirtualKeySecret } from "../../src/gateway/virtual-key.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";

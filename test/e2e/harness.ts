@@ -7,7 +7,7 @@ import { readConfig } from "../../src/config/config.ts";
 import type { Config } from "../../src/config/config.ts";
 import type { Alert } from "../../src/core/decisions/alerts.ts";
 import type { Clock } from "../../src/engine/ports.ts";
-import { createSystemClock } from "../../src/gateway/system.ts";
+import { createSystemClock } from "../../src/exchange/system.ts";
 import { startGateway, type Gateway, type GatewayInput } from "../../src/gateway/serve.ts";
 import type { CallRecord } from "../../src/ledger/ledger.ts";
 import { startSimulator, type Simulator, type SimulatorOptions } from "../../src/testing/testing.ts";

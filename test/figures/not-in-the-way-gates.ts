@@ -4,7 +4,7 @@
  */
 import { startEngine, type FakeClock } from "../../src/engine/engine.fixture.ts";
 import type { AskCount } from "../../src/engine/counts.ts";
-import { createFingerprints } from "../../src/gateway/system.ts";
+import { createFingerprints } from "../../src/exchange/system.ts";
 import { MAX_TOKENS } from "./not-in-the-way-traffic.ts";
 import { countTokens, PRICES, type Answer, type Model } from "./not-in-the-way-upstream.ts";
 

@@ -18,7 +18,7 @@ import {
   plainFingerprints,
 } from "../../src/engine/engine.fixture.ts";
 import { createEngine, type Engine, type Opening } from "../../src/engine/pipeline.ts";
-import { createSystemClock } from "../../src/gateway/system.ts";
+import { createSystemClock } from "../../src/exchange/system.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import { anthropic } from "../../src/providers/anthropic/anthropic.ts";

@@ -10,7 +10,7 @@ import { createFakeClock, startEngine, type EngineBench } from "../../src/engine
 import { extendedTokens } from "../../src/core/decisions/call.ts";
 import { withoutCacheMarks } from "../../src/engine/cache-marks.ts";
 import { createExtensions, type Conversation } from "../../src/engine/extensions.ts";
-import { createFingerprints } from "../../src/gateway/system.ts";
+import { createFingerprints } from "../../src/exchange/system.ts";
 import { anthropic } from "../../src/providers/anthropic/anthropic.ts";
 import { fromUsage } from "../../src/providers/anthropic/usage.ts";
 import { totalInputTokens, type Usage } from "../../src/core/usage/usage.ts";

@@ -8,7 +8,7 @@ import { createEngine, type Engine } from "../../src/engine/pipeline.ts";
 import type { Clock, Notifier } from "../../src/engine/ports.ts";
 import { isLedgerUnavailable } from "../../src/engine/refusing.ts";
 import type { Rules } from "../../src/engine/rules.ts";
-import { createSystemClock } from "../../src/gateway/system.ts";
+import { createSystemClock } from "../../src/exchange/system.ts";
 import type { Limit } from "../../src/core/limits/limit.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import type { Oracle } from "./oracle.ts";

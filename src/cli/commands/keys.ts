@@ -4,7 +4,7 @@
  */
 import type { Command } from "commander";
 import { labelProblem } from "../../engine/identify.ts";
-import { hashSecret } from "../../gateway/system.ts";
+import { hashSecret } from "../../exchange/system.ts";
 import { createVirtualKeySecret } from "../../gateway/virtual-key.ts";
 import type { VirtualKey } from "../../ledger/ledger.ts";
 import { formatInstant } from "../../core/windows/instant.ts";

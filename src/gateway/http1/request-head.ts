@@ -1,5 +1,5 @@
 /**
- * Owns what a request looks like on the wire before its body. Does not own which headers travel (gateway/headers.ts).
+ * Owns what a request looks like on the wire before its body. Does not own which headers travel (exchange/headers.ts).
  * Invariant: nothing that comes from outside can end its line or state where the body ends.
  */
 

@@ -3,8 +3,8 @@
  * spelling or label reaches the provider with anything that costs; what is free passes and costs nothing.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { routeOf } from "../../../src/gateway/routes.ts";
-import { hashSecret } from "../../../src/gateway/system.ts";
+import { routeOf } from "../../../src/exchange/routes.ts";
+import { hashSecret } from "../../../src/exchange/system.ts";
 import { createVirtualKeySecret } from "../../../src/gateway/virtual-key.ts";
 import { startSharedBench, type Bench } from "../harness.ts";
 import { ask, messageOf } from "../http.ts";

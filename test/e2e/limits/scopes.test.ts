@@ -3,7 +3,7 @@
  * that value alone, what a key binds nobody overrides, and a conversation is one session without being named.
  */
 import { describe, expect, it } from "vitest";
-import { hashSecret } from "../../../src/gateway/system.ts";
+import { hashSecret } from "../../../src/exchange/system.ts";
 import { createVirtualKeySecret } from "../../../src/gateway/virtual-key.ts";
 import { createTestClock, startBench, type Bench } from "../harness.ts";
 import { ask, messageOf } from "../http.ts";

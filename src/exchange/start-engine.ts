@@ -1,0 +1,93 @@
+/**
+ * Owns putting an engine on a ledger that is open: the rules of a configuration in force, this process among the owners, recovery of
+ * what dead ones left. Does not own which ledger that is (the composition roots) or what reaches the engine (gateway/, client/).
+ * Invariant: what is put in force last is what stays.
+ */
+import type { Config } from "../config/config.ts";
+import { loadPriceBook } from "../config/price-book.ts";
+import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
+import { keepOwner } from "../engine/owners.ts";
+import { createEngine, type Engine } from "../engine/pipeline.ts";
+import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import { createFingerprints, createIdSource, describeThisProcess, isOwnerDead } from "./system.ts";
+
+export interface StartedEngine {
+  engine: Engine;
+  ids: IdSource;
+  /** The configuration in force. */
+  readonly config: () => Config;
+  /** The prices in force. */
+  readonly book: () => BuiltPriceBook;
+  /** Whether the last beat reached the ledger. */
+  isLedgerWritable(): boolean;
+  /** Puts another configuration in force, in the middle of traffic. */
+  reload(config: Config): Promise<void>;
+  /** Signs off, so that nobody has to recover what this process left. Must come behind the last {@link Engine.flush}. */
+  close(): Promise<void>;
+}
+
+export async function startEngine(input: {
+  ledger: Ledger;
+  config: Config;
+  clock: Clock;
+  notifier: Notifier;
+}): Promise<StartedEngine> {
+  const { ledger, clock, notifier } = input;
+  const ids = createIdSource(clock);
+  const me = describeThisProcess(ids.next("own"), clock.nowMs());
+  let { config } = input;
+  let book = await loadPriceBook(config);
+  const configure = ({ version, limits, downgrade }: Config): Promise<void> =>
+    ledger.configure({ version, limits, downgrade, atMs: clock.nowMs() });
+
+  await configure(config);
+  const engine = createEngine({
+    ledger,
+    clock,
+    ids,
+    fingerprints: createFingerprints(),
+    notifier,
+    rules: () => ({
+      book,
+      downgrade: config.downgrade,
+      onUnpricedModel: config.onUnpricedModel,
+      onLedgerUnavailable: config.onLedgerUnavailable,
+    }),
+    ownerId: me.ownerId,
+  });
+  const owner = await keepOwner({
+    ledger,
+    clock,
+    notifier,
+    me,
+    isDead: (other) => isOwnerDead(other, me),
+    freed: (counterIds) => engine.freed(counterIds),
+  });
+
+  const putInForce = async (next: Config): Promise<void> => {
+    const nextBook = await loadPriceBook(next);
+    await configure(next);
+    config = next;
+    book = nextBook;
+    engine.rulesChanged();
+  };
+  // One after the other, so that the last one that was asked for is the one that stays.
+  let last: Promise<void> = Promise.resolve();
+  return {
+    engine,
+    ids,
+    config: () => config,
+    book: () => book,
+    isLedgerWritable: () => owner.isLedgerWritable(),
+    async reload(wanted) {
+      const before = last.catch(() => undefined);
+      last = (async () => {
+        await before;
+        await putInForce(wanted);
+      })();
+      await last;
+    },
+    close: () => owner.close().catch((error: unknown) => notifier.warn("ledger_unavailable", { reason: String(error) })),
+  };
+}
