@@ -6,7 +6,8 @@
  *
  * @see contract.md "Denials and errors"; providers.md §6 (error types, retries by client)
  */
-import type { ErrorCode, ErrorDetails, Refusal } from "../../core/errors/codes.ts";
+import type { ErrorCode, Refusal } from "../../core/errors/codes.ts";
+import { retryAfterSeconds, withoutGiveUpWords } from "../come-back.ts";
 import type { ShapedError } from "../provider.ts";
 
 interface Row {
@@ -44,9 +45,6 @@ const ROWS: Readonly<Record<ErrorCode, Row>> = {
   upstream_timeout: { status: 504, type: "timeout_error" },
 };
 
-/** The longest time to come back: what clears later is a final error. LangChain gives up on more than 60 s. */
-const RETRY_AFTER_SECONDS_MAX = 59;
-
 /** Puts a refusal into Anthropic's shape. */
 export function shapeError(refusal: Refusal, client: { userAgent: string | undefined; requestId: string }): ShapedError {
   const row = rowFor(refusal.details.code, client.userAgent);
@@ -67,46 +65,7 @@ function rowFor(code: ErrorCode, userAgent: string | undefined): Row {
 function headersFor(row: Row, refusal: Refusal, requestId: string): Record<string, string> {
   const headers: Record<string, string> = { "content-type": "application/json", "request-id": requestId };
   if (row.retryAfter !== undefined) {
-    headers["retry-after"] = String(row.retryAfter === "own" ? wholeSeconds(refusal.retryAfterSeconds) : row.retryAfter);
+    headers["retry-after"] = String(row.retryAfter === "own" ? retryAfterSeconds(refusal) : row.retryAfter);
   } else if (row.status < 500) headers["x-should-retry"] = "false";
   return headers;
-}
-
-/** Rounds up: a client that comes back early is refused again. */
-function wholeSeconds(retryAfterSeconds = 1): number {
-  return Math.min(RETRY_AFTER_SECONDS_MAX, Math.max(1, Math.ceil(retryAfterSeconds)));
-}
-
-/**
- * Words on which LangChain (core 1.4) gives up on a 429, wherever in the body they stand, and what the contract adds to them.
- *
- * @see build-facts.md "What real clients do with an answer"
- */
-const GIVE_UP_WORDS = /billing|quota|credit|resets? at/gi;
-
-/**
- * The refusal without those words. Our own sentences hold none; names that users chose can ("billing-bot"): they are left out of
- * the details and shortened in the sentence, which says so.
- */
-function withoutGiveUpWords({ details, message }: Refusal): { details: ErrorDetails; message: string } {
-  const cleanMessage = message.replace(GIVE_UP_WORDS, "…");
-  return {
-    details: cleanDetails(details),
-    message:
-      cleanMessage === message ? message : `${cleanMessage} (Names are shortened to "…" where clients stop at a word in them.)`,
-  };
-}
-
-function cleanDetails(details: ErrorDetails): ErrorDetails {
-  const { limit, scope, ...rest } = details;
-  const entries = Object.entries(scope ?? {}).filter(([name, value]) => isClean(name) && isClean(value));
-  return {
-    ...rest,
-    ...(limit !== undefined && isClean(limit) ? { limit } : {}),
-    ...(scope === undefined ? {} : { scope: Object.fromEntries(entries) }),
-  };
-}
-
-function isClean(text: string): boolean {
-  return text.search(GIVE_UP_WORDS) < 0;
 }

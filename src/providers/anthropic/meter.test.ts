@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { BODY_BYTES_MAX, openMeter } from "./meter.ts";
+import { BODY_BYTES_MAX } from "../json/body-meter.ts";
+import { openMeter } from "./meter.ts";
 import type { MeterReading } from "../provider.ts";
 
 const encoder = new TextEncoder();

@@ -1,9 +1,10 @@
 /**
  * Owns choosing how an answer is read along with, and reading one that is a single JSON body. Does not own streams (stream.ts).
- * Invariant: no byte is changed, and of a body no more than {@link BODY_BYTES_MAX} is held.
+ * Invariant: no byte is changed.
  */
 import type { Usage } from "../../core/usage/usage.ts";
-import { parseObject, toObject, toText, type JsonObject } from "../json/values.ts";
+import { isEventStream, JsonBodyMeter } from "../json/body-meter.ts";
+import { toObject, toText, type JsonObject } from "../json/values.ts";
 import type { MeterReading, ResponseMeter } from "../provider.ts";
 import { AnthropicStreamMeter, type StreamMeterInput } from "./stream.ts";
 import { fromUsage, isComplete } from "./usage.ts";
@@ -14,63 +15,20 @@ export interface OpenMeterInput extends StreamMeterInput {
   contentType: string;
 }
 
-/**
- * Most bytes of a JSON answer that are kept for reading its usage. The provider's own limit on a request is 32 MB, and an answer of
- * 128,000 tokens is below 1 MB. Above it the answer still passes untouched, but says nothing of its usage, so the call is settled as one
- * without.
- */
-export const BODY_BYTES_MAX = 33_554_432;
-
 /** Opens the meter for an answer: an event stream by its events, anything else as one JSON body. */
 export function openMeter(input: OpenMeterInput): ResponseMeter {
-  const isStream = /^\s*text\/event-stream\s*(?:;|$)/i.test(input.contentType);
-  return isStream ? new AnthropicStreamMeter(input) : new AnthropicJsonMeter(input);
+  return isEventStream(input.contentType) ? new AnthropicStreamMeter(input) : new AnthropicJsonMeter(input);
 }
 
-const NOTHING_READ: MeterReading = {
-  usage: undefined,
-  isFinal: false,
-  model: undefined,
-  stopReason: undefined,
-  error: undefined,
-};
-
-export class AnthropicJsonMeter implements ResponseMeter {
+export class AnthropicJsonMeter extends JsonBodyMeter {
   readonly #input: StreamMeterInput;
-  #chunks: Uint8Array[] = [];
-  #bytes = 0;
-  #reading = NOTHING_READ;
 
   constructor(input: StreamMeterInput) {
+    super();
     this.#input = input;
   }
 
-  push(chunk: Uint8Array): void {
-    this.#bytes += chunk.length;
-    // Copied, because the chunk belongs to whoever forwards it.
-    if (this.#bytes <= BODY_BYTES_MAX) this.#chunks.push(chunk.slice());
-    else this.#chunks = [];
-  }
-
-  end(): void {
-    if (this.#bytes === 0 || this.#bytes > BODY_BYTES_MAX) return;
-    const body = new Uint8Array(this.#bytes);
-    let at = 0;
-    for (const chunk of this.#chunks) {
-      body.set(chunk, at);
-      at += chunk.length;
-    }
-    this.#chunks = [];
-    this.#reading = this.#read(body);
-  }
-
-  reading(): MeterReading {
-    return this.#reading;
-  }
-
-  #read(body: Uint8Array): MeterReading {
-    const json = parseObject(body);
-    if (json === undefined) return NOTHING_READ;
+  protected override read(json: JsonObject): MeterReading {
     const model = toText(json["model"]);
     const stopReason = toText(json["stop_reason"]);
     const usage = this.#readUsage(json, model, stopReason);

@@ -5,31 +5,14 @@
  *
  * @see providers.md §3; `MessageCreateParams` (beta) in @anthropic-ai/sdk 1.8.0
  */
-import { ANY_KIND, JSON_KIND, JsonMembers, type JsonKind, type JsonSlot, type JsonValueSpan } from "../json/slot.ts";
+import { ANY_KIND, JSON_KIND, JsonMembers, slotFor, type JsonKind, type JsonSlot, type JsonValueSpan } from "../json/slot.ts";
 import type { RequestReading } from "./reading.ts";
 
 type Slot = JsonSlot<RequestReading>;
+const slot = slotFor<RequestReading>();
 type Read = (state: RequestReading, value: JsonValueSpan) => string | undefined | void;
 
 const { object, array, string, number, boolean, null: nothing } = JSON_KIND;
-
-function slot(
-  name: string,
-  kinds: JsonKind,
-  allowed: string,
-  rest: { read?: Read; open?: Slot["open"]; members?: readonly Slot[]; element?: Slot } = {},
-): Slot {
-  const { read, open, members, element } = rest;
-  return {
-    name,
-    kinds,
-    allowed,
-    ...(members === undefined ? {} : { members: new JsonMembers(members) }),
-    ...(element === undefined ? {} : { element }),
-    ...(open === undefined ? {} : { open }),
-    ...(read === undefined ? {} : { read: (state, value) => read(state, value) ?? undefined }),
-  };
-}
 
 /** A name in a string, or null for "as if it were not there". */
 function name(key: string, read: Read): Slot {

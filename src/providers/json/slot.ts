@@ -62,3 +62,29 @@ export class JsonMembers<S> {
     return this.#slots[index];
   }
 }
+
+/** How a slot is written: a function that makes slots for one reader's state. */
+export type NewSlot<S> = (
+  name: string,
+  kinds: JsonKind,
+  allowed: string,
+  rest?: {
+    /** What it answers is what would have been acceptable; nothing: the value is. */
+    read?: (state: S, value: JsonValueSpan) => string | undefined | void;
+    open?: (state: S, kind: JsonKind) => void;
+    members?: readonly JsonSlot<S>[];
+    element?: JsonSlot<S>;
+  },
+) => JsonSlot<S>;
+
+export function slotFor<S>(): NewSlot<S> {
+  return (name, kinds, allowed, { read, open, members, element } = {}) => ({
+    name,
+    kinds,
+    allowed,
+    ...(members === undefined ? {} : { members: new JsonMembers(members) }),
+    ...(element === undefined ? {} : { element }),
+    ...(open === undefined ? {} : { open }),
+    ...(read === undefined ? {} : { read: (state, value) => read(state, value) ?? undefined }),
+  });
+}
