@@ -13,7 +13,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Operation } from "../../src/core/decisions/operations.ts";
 import type { Limit } from "../../src/core/limits/limit.ts";
 import type { Ledger, ReportDimension } from "../../src/ledger/ledger.ts";
-import { archiveSqliteLedger, type ArchiveInput } from "../../src/ledger/sqlite/archive.ts";
+import { archiveSqliteLedger, type ArchiveInput, type ArchiveStep } from "../../src/ledger/sqlite/archive.ts";
 import { checkArchive } from "../../src/ledger/sqlite/archive-file.ts";
 import { openSqliteLedger } from "../../src/ledger/sqlite/sqlite-ledger.ts";
 import { verifySqliteLedger } from "../../src/ledger/sqlite/verify.ts";
@@ -352,6 +352,53 @@ describe("archiving that is killed", () => {
 });
 
 describe("archiving beside a gateway", () => {
+  test("keeps what a call refers to that comes while it is planned, and writes each entry into its file once", async () => {
+    const ledger = await openSqliteLedger({ path, seed: 1 });
+    await ledger.configure(rulesOf(LIMITS, START_MS));
+    const callOf = (id: string, session: string, atMs: number): Operation[] => [
+      reserveOf(id, { atMs, scopes: { session } }),
+      settleOf(id, 2n, { atMs }),
+    ];
+    await ledger.apply(callOf("first", "kept open", START_MS));
+    for (let index = 1; index < 400; index += 1) await ledger.apply(callOf(`call-${index}`, `s${index}`, START_MS + index));
+    let late = 0;
+    const onStep = async (name: ArchiveStep): Promise<void> => {
+      // The process that wrote the first call names what it spelled out there.
+      if (name === "planned" && (late += 1) === 1) await ledger.apply(callOf("late", "kept open", END_MS));
+    };
+
+    const outcome = await archive({ onStep });
+
+    if (outcome.outcome !== "done") throw new Error(outcome.outcome);
+    expect(late).toBeGreaterThan(1);
+    expect(differences()).toEqual([]);
+    expect(await checkArchive(outcome.file)).toMatchObject({ fromSeq: 1, entryCount: outcome.entryCount, differences: [] });
+    await ledger.close();
+    expect(differences()).toEqual([]);
+  });
+
+  test("is one process's work at a time: the second does nothing, and says so", async () => {
+    await filled(60);
+    const refused: string[] = [];
+    const onStep = async (name: ArchiveStep): Promise<void> => {
+      if (name === "leftovers") return;
+      refused.push(
+        await archive().then(
+          ({ outcome }) => outcome,
+          (error: unknown) => String(error),
+        ),
+      );
+    };
+
+    expect(await archive({ onStep })).toMatchObject({ outcome: "done" });
+
+    expect(new Set(refused)).toEqual(
+      new Set([`LedgerUnavailableError: ledger ${path}: another process archives it; nothing was done`]),
+    );
+    expect(differences()).toEqual([]);
+    expect(await archive()).toEqual({ outcome: "nothing" });
+  });
+
   test("changes nothing for who spends meanwhile, and its locks are short", async () => {
     await filled(60);
     const ledger = await openSqliteLedger({ path, seed: 1 });

@@ -173,6 +173,14 @@ export interface CallCounter {
   counterId: string;
 }
 
+/** True if both name the same counter. */
+export function isSameCounter(
+  a: Pick<Charge, "scopeKey" | "what" | "windowKey">,
+  b: Pick<Charge, "scopeKey" | "what" | "windowKey">,
+): boolean {
+  return a.scopeKey === b.scopeKey && a.what === b.what && a.windowKey === b.windowKey;
+}
+
 /** Names a counter series across scope values. */
 export function counterIdOf(scopeKey: string, what: string): string {
   return `${scopeKey} ${what}`;

@@ -9,6 +9,7 @@ import type { NanoUsd } from "../money/money.ts";
 import type { TokenParts } from "../usage/usage.ts";
 import type { Scopes } from "../limits/limit.ts";
 import {
+  isSameCounter,
   chargeCounter,
   counterIdOf,
   countersOf,
@@ -183,10 +184,6 @@ function countedBefore(call: Exclude<CountedCall, { status: "settled" }>, charge
   if (before === undefined) return undefined;
   if (call.status === "open") return before;
   return { spent: before.spent + (call.ended.spent[index] ?? 0n), reserved: 0n };
-}
-
-function isSameCounter(a: Charge, b: Charge): boolean {
-  return a.scopeKey === b.scopeKey && a.what === b.what && a.windowKey === b.windowKey;
 }
 
 function isNothing({ spent, reserved }: Amounts): boolean {

@@ -3,7 +3,7 @@
  * Does not own which entries those are (archive-plan.ts).
  * Invariants: nothing is overwritten; what was synced survives a power cut; a file that broke off says all that it holds in whole lines.
  */
-import { closeSync, createReadStream, fsyncSync, openSync, writeSync } from "node:fs";
+import { closeSync, createReadStream, fsyncSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import { hashOfEntry } from "./rows.ts";
@@ -18,12 +18,18 @@ export class ArchiveFile {
   readonly path: string;
   readonly #handle: number;
   #text: string;
+  /** Bytes written so far. */
+  #length = 0;
+  /** Up to here everything is of closings that came to be. */
+  #kept: number;
 
   /** @throws the file system's error; `EEXIST` if there is one of this name. */
   constructor(path: string, begin: { fromSeq: number; previousHash: string }) {
     this.path = path;
     this.#handle = openSync(path, "wx", 0o600);
     this.#text = `${JSON.stringify({ format: FORMAT, ...begin })}\n`;
+    this.#flush();
+    this.#kept = this.#length;
   }
 
   write({ seq, kind, callId, atMs, costNanoUsd, charges, body, hash }: EntryRow): void {
@@ -44,13 +50,27 @@ export class ArchiveFile {
     }
   }
 
+  /** What was written stays. */
+  keep(): void {
+    this.#flush();
+    this.#kept = this.#length;
+  }
+
+  /** Takes back what was written since {@link keep}: its closing did not come to be. */
+  takeBack(): void {
+    this.#text = "";
+    ftruncateSync(this.#handle, this.#kept);
+    this.#length = this.#kept;
+  }
+
   close(): void {
     closeSync(this.#handle);
   }
 
   #flush(): void {
     const bytes = Buffer.from(this.#text);
-    for (let at = 0; at < bytes.length;) at += writeSync(this.#handle, bytes, at);
+    for (let at = 0; at < bytes.length;) at += writeSync(this.#handle, bytes, at, bytes.length - at, this.#length + at);
+    this.#length += bytes.length;
     this.#text = "";
   }
 }

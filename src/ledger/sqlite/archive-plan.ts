@@ -12,11 +12,10 @@ import { NO_TOKENS, type TokenParts } from "../../core/usage/usage.ts";
 import { correctedFromText } from "./counted.ts";
 import type { ArchiveFile } from "./archive-file.ts";
 import { readCharges } from "./entry-text.ts";
-import { referencesIn } from "./references.ts";
+import { NamedEntries } from "./references.ts";
 import { chargesFromText, chargesToText, FIRST_HASH } from "./rows.ts";
 import type { Spelled } from "./spelled.ts";
 import {
-  prepareIterateEntries,
   prepareReadArchived,
   prepareReadCallsBetween,
   prepareReadClosings,
@@ -25,7 +24,7 @@ import {
   type Archived,
 } from "./statements/archived.ts";
 import type { CallRow } from "./statements/calls.ts";
-import { prepareReadHead, spelledOn, type EntryRow } from "./statements/entries.ts";
+import { prepareIterateEntries, prepareReadHead, spelledOn, type EntryRow } from "./statements/entries.ts";
 import { prepareReadFolded } from "./statements/folded.ts";
 import { hashOfRollups, rollupColumns, rollUp, type RollupColumns } from "./statements/rollups.ts";
 
@@ -50,9 +49,12 @@ export interface ArchivePlan {
 export class ArchivePlanner {
   readonly #read;
   readonly #spelled: Spelled;
+  readonly #named: NamedEntries;
+  readonly #closings: KnownClosing[] = [];
 
   constructor(db: Database) {
     this.#spelled = spelledOn(db);
+    const entryAt = prepareIterateEntries(db);
     this.#read = {
       archived: prepareReadArchived(db),
       folded: prepareReadFolded(db),
@@ -60,15 +62,33 @@ export class ArchivePlanner {
       firstOpen: prepareReadFirstOpen(db),
       firstStart: prepareReadFirstStart(db),
       entries: prepareIterateEntries(db),
-      // Asked for while the others are read.
-      named: prepareIterateEntries(db),
       calls: prepareReadCallsBetween(db),
       closings: prepareReadClosings(db),
     };
+    const { entries, archived } = this.#read;
+    this.#named = new NamedEntries({ entries, entry: (seq) => [...entryAt(seq, seq)][0], afterSeq: archived().throughSeq });
+  }
+
+  /** The last entry whose references are known. */
+  get readUpToSeq(): number {
+    return this.#named.upToSeq;
+  }
+
+  /** Reads some of the entries that were not yet looked at. @returns true: there are more. */
+  readOn(): boolean {
+    const headSeq = this.#read.head().seq;
+    this.#named.readOn(Math.min(headSeq, this.#named.upToSeq + ENTRIES_PER_CLOSING_MAX));
+    return this.#named.upToSeq < headSeq;
+  }
+
+  /** True if all that entries behind a plan's name is kept, as far as they were read. */
+  isStillRight({ closing: { throughSeq, kept } }: ArchivePlan): boolean {
+    const isKept = new Set(kept.map(([seq]) => seq));
+    return this.#named.keptUpTo(throughSeq).every((seq) => isKept.has(seq));
   }
 
   /**
-   * Plans the next closing, and writes the entries it stands for to a file.
+   * Plans the next closing among the entries that were read, and writes those it stands for to a file.
    *
    * @param beforeMs only entries before this instant, and of one day of UTC.
    * @param fileFor opens the file, once there is something to write.
@@ -78,7 +98,7 @@ export class ArchivePlanner {
     const previous = this.#read.archived();
     const folded = this.#read.folded();
     const fromSeq = previous.throughSeq + 1;
-    const rows = this.#rowsFrom(fromSeq, Math.min(folded, this.#read.firstOpen() - 1), beforeMs);
+    const rows = this.#rowsFrom(fromSeq, Math.min(this.#named.upToSeq, folded, this.#read.firstOpen() - 1), beforeMs);
     const [first, last] = [rows[0], rows.at(-1)];
     if (first === undefined || last === undefined) return undefined;
     const file = fileFor({ fromSeq, previousHash: previous.hash });
@@ -129,12 +149,12 @@ export class ArchivePlanner {
 
   /** Calls with entries up to one and behind it, those of closings before included. */
   #stillCarried(carried: Closing["carried"], throughSeq: number): Closing["carried"] {
-    const all = [...carried, ...this.#read.closings(throughSeq).flatMap(({ body }) => body.carried)];
+    const all = [...carried, ...this.#closingsBehind(throughSeq).flatMap(({ body }) => body.carried)];
     return all.filter(([, , lastSeq]) => lastSeq > throughSeq);
   }
 
   #lastClosing(): Closing | undefined {
-    return this.#read.closings(0).at(-1)?.body;
+    return this.#closingsBehind(0).at(-1)?.body;
   }
 
   /** What the entries come to in windows that go on; of those that are over, what earlier closings still carry is taken back. */
@@ -147,13 +167,13 @@ export class ArchivePlanner {
     };
     const isOver = ({ what, windowKey }: Charge): boolean => untilOf(what, windowKey) <= untilMs;
     for (const row of rows) for (const charge of readCharges(row.charges, this.#spelled)) if (!isOver(charge)) add(charge, 1n);
-    for (const { charges } of this.#read.closings(throughSeq)) {
-      for (const charge of chargesFromText(charges)) if (isOver(charge)) add(charge, -1n);
+    for (const { ending } of this.#closingsBehind(throughSeq)) {
+      for (const { charge, endsMs } of ending) if (endsMs <= untilMs) add(charge, -1n);
     }
     return [...sums.values()].filter(({ spent, reserved }) => spent !== 0n || reserved !== 0n);
   }
 
-  /** Up to the last entry that goes, those that later entries refer to, and those that these refer to in turn. */
+  /** Up to the last entry that goes: the beginnings of calls that go on, those that later entries name, and what these name in turn. */
   #kept(input: {
     rows: readonly EntryRow[];
     throughSeq: number;
@@ -162,28 +182,36 @@ export class ArchivePlanner {
     before: Closing | undefined;
   }): [seq: number, previousHash: string][] {
     const { rows, throughSeq, carried, previous, before } = input;
-    // Whoever finds a closing in the file spells everything out anew: what is behind the first one refers to nothing before it but the
-    // beginning of its own call.
-    const toSeq = this.#read.closings(throughSeq)[0]?.seq ?? this.#read.head().seq;
-    const wanted = new Set<number>();
-    const want = (seqs: readonly number[]): void => {
-      for (const seq of seqs) {
-        if (seq > throughSeq || wanted.has(seq)) continue;
-        wanted.add(seq);
-        const [named] = this.#read.named(seq, seq);
-        if (named !== undefined) want(referencesIn(named));
-      }
-    };
-    want(this.#stillCarried(carried, throughSeq).map(([, , , position]) => position));
-    for (const row of this.#read.entries(throughSeq + 1, toSeq)) want(referencesIn(row));
+    const begun = this.#stillCarried(carried, throughSeq).map(([, , , position]) => position);
     const hashes = new Map(before?.kept);
     let previousHash = previous.hash;
     for (const { seq, hash } of rows) {
-      if (wanted.has(seq)) hashes.set(seq, previousHash);
+      hashes.set(seq, previousHash);
       previousHash = hash;
     }
-    return [...wanted].toSorted((a, b) => a - b).map((seq) => [seq, hashes.get(seq) ?? ""]);
+    return this.#named.keptUpTo(throughSeq, begun).map((seq) => {
+      const hash = hashes.get(seq);
+      if (hash === undefined) throw new TypeError(`entry ${seq} is named by later ones, but gone; run \`purser verify\``);
+      return [seq, hash];
+    });
   }
+
+  /** The closings behind an entry, oldest first; each is read once. */
+  #closingsBehind(afterSeq: number): KnownClosing[] {
+    const known = this.#closings;
+    for (const { seq, charges, body } of this.#read.closings(known.at(-1)?.seq ?? 0)) {
+      const ends = chargesFromText(charges).map((charge) => ({ charge, endsMs: untilOf(charge.what, charge.windowKey) }));
+      known.push({ seq, body, ending: ends.filter(({ endsMs }) => endsMs < Infinity) });
+    }
+    return known.filter(({ seq }) => seq > afterSeq);
+  }
+}
+
+/** A closing in the ledger, and what it carries on in windows that end. */
+interface KnownClosing {
+  seq: number;
+  body: Closing;
+  ending: readonly { charge: Charge; endsMs: number }[];
 }
 
 /** The last entry that is written of a call. */

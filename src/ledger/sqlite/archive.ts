@@ -5,9 +5,9 @@
  * Invariants: nothing is removed that is not on disk in the file and counted in a closing; the lock is held for milliseconds; broken off
  * at any point, the ledger is whole, and the next run goes on from there.
  */
-import type { Database } from "better-sqlite3";
+import DatabaseFile, { type Database } from "better-sqlite3";
 import { basename, dirname, join, resolve } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
+import { setImmediate as immediate, setTimeout as pause } from "node:timers/promises";
 import { existsSync } from "node:fs";
 import { bodyToText } from "./body.ts";
 import { ArchiveFile } from "./archive-file.ts";
@@ -15,6 +15,7 @@ import { ArchivePlanner, type ArchivePlan } from "./archive-plan.ts";
 import { LedgerUnavailableError } from "../ledger.ts";
 import { isBusy, isSqlite, unavailableFrom } from "./errors.ts";
 import { openFile, openReading } from "./file.ts";
+import { referencesIn } from "./references.ts";
 import { hashOfEntry } from "./rows.ts";
 import {
   prepareDeleteArchived,
@@ -25,7 +26,7 @@ import {
   prepareWriteArchived,
 } from "./statements/archived.ts";
 import { prepareDeletePastCounter, prepareReadPastCounters } from "./statements/counters.ts";
-import { prepareInsertEntries, prepareReadHead } from "./statements/entries.ts";
+import { prepareInsertEntries, prepareIterateEntries, prepareReadHead } from "./statements/entries.ts";
 import { prepareCountRollups, prepareDeleteRollupsAfter, prepareInsertRollup } from "./statements/rollups.ts";
 
 export interface ArchiveInput {
@@ -38,13 +39,13 @@ export interface ArchiveInput {
   to?: string;
   /** Asked between two steps; true: no more is begun. */
   isStopped?: () => boolean;
-  /** Told after each transaction, by name: tests break off there. */
+  /** Told after each plan and each transaction, by name: tests break off there. */
   onStep?: (name: ArchiveStep) => void | Promise<void>;
   /** How long another process may hold the lock before this gives up. */
   lockWaitMs?: number;
 }
 
-export type ArchiveStep = "leftovers" | "rollups" | "closing" | "entries" | "counters";
+export type ArchiveStep = "leftovers" | "planned" | "rollups" | "closing" | "entries" | "counters";
 
 export type ArchiveOutcome =
   /** Nothing was old enough. What an earlier run left to remove is removed all the same. */
@@ -79,15 +80,39 @@ const TRIES_MAX = 5;
 export async function archiveSqliteLedger(input: ArchiveInput): Promise<ArchiveOutcome> {
   if (input.to !== undefined && existsSync(input.to)) return { outcome: "exists", path: resolve(input.to) };
   try {
-    const run = new Archiving(input, await openUnlocked(input));
+    const done = holdTurn(input.path);
     try {
-      return await run.all();
+      const run = new Archiving(input, await openUnlocked(input));
+      try {
+        return await run.all();
+      } finally {
+        run.close();
+      }
     } finally {
-      run.close();
+      done();
     }
   } catch (error) {
     throw isSqlite(error) ? unavailableFrom(input.path, error) : error;
   }
+}
+
+/**
+ * One process archives a ledger at a time: two would write roll-ups of the same calls. The turn is the lock of a small file beside it, which
+ * goes with the process, however that ends.
+ *
+ * @returns gives the turn back. @throws LedgerUnavailableError if another process has it.
+ */
+function holdTurn(path: string): () => void {
+  const file = `${path}-archiving`;
+  const db = new DatabaseFile(file, { timeout: 0 });
+  try {
+    db.exec("begin exclusive");
+  } catch (error) {
+    db.close();
+    if (!isBusy(error)) throw error;
+    throw new LedgerUnavailableError(`ledger ${path}: another process archives it; nothing was done`, { cause: error });
+  }
+  return () => db.close();
 }
 
 /** Opens the writing connection; who recovers or migrates the file meanwhile is waited for. */
@@ -108,6 +133,7 @@ class Archiving {
   readonly #writing: Database;
   readonly #reading: Database;
   readonly #write;
+  readonly #planner: ArchivePlanner;
   #file: ArchiveFile | undefined;
   #rowsAtOnce = ROWS_AT_ONCE.first;
   #lockMsMax = 0;
@@ -116,11 +142,13 @@ class Archiving {
     this.#input = input;
     this.#writing = db;
     this.#reading = openReading(input.path);
+    this.#planner = new ArchivePlanner(this.#reading);
     this.#write = {
       archived: prepareReadArchived(db),
       setArchived: prepareWriteArchived(db),
       head: prepareReadHead(db),
       entries: prepareInsertEntries(db),
+      entriesBetween: prepareIterateEntries(db),
       isTouchedSince: prepareIsTouchedSince(db),
       insertRollup: prepareInsertRollup(db),
       countRollups: prepareCountRollups(db),
@@ -144,12 +172,16 @@ class Archiving {
     await this.#removeLeftovers();
     const done = { entryCount: 0, callCount: 0, toMs: 0 };
     for (let tries = 0; tries < TRIES_MAX && !isStopped();) {
-      const plan = this.#plan();
+      await this.#readOn();
+      const plan = isStopped() ? undefined : this.#plan();
       if (plan === undefined) break;
+      await this.#input.onStep?.("planned");
       if (!(await this.#close(plan))) {
+        this.#file?.takeBack();
         tries += 1;
         continue;
       }
+      this.#file?.keep();
       const { fromSeq, throughSeq, calls, denied, toMs } = plan.closing;
       done.entryCount += throughSeq - fromSeq + 1;
       done.callCount += calls + denied;
@@ -162,10 +194,14 @@ class Archiving {
   }
 
   #plan(): ArchivePlan | undefined {
-    const planner = new ArchivePlanner(this.#reading);
     return this.#reading.transaction(() =>
-      planner.next(this.#input.beforeMs, (begin) => (this.#file ??= new ArchiveFile(this.#nameFor(begin.fromSeq), begin))),
+      this.#planner.next(this.#input.beforeMs, (begin) => (this.#file ??= new ArchiveFile(this.#nameFor(begin.fromSeq), begin))),
     )();
+  }
+
+  /** Looks at the entries that came meanwhile, so that few are left to look at while the lock is held. */
+  async #readOn(): Promise<void> {
+    while (!(this.#input.isStopped?.() ?? false) && this.#planner.readOn()) await immediate();
   }
 
   #nameFor(fromSeq: number): string {
@@ -199,20 +235,23 @@ class Archiving {
         return some.length;
       });
     }
-    const isClosed = await this.#locked("closing", () => this.#writeClosing(plan));
+    await this.#readOn();
+    const isClosed = this.#planner.isStillRight(plan) && (await this.#locked("closing", () => this.#writeClosing(plan)));
     if (!isClosed) await this.#removeLeftovers();
     return isClosed;
   }
 
   /** From here on its entries are no more; that they are still there changes nothing. */
-  #writeClosing({ closing, charges, rollups, folded, previous }: ArchivePlan): boolean {
+  #writeClosing(plan: ArchivePlan): boolean {
+    const { closing, charges, rollups, folded, previous } = plan;
     const { throughSeq, throughHash, untilMs } = closing;
+    const head = this.#write.head();
     const isAsPlanned =
       this.#write.archived().throughSeq === previous.throughSeq &&
       this.#write.countRollups(throughSeq) === rollups.length &&
-      !this.#write.isTouchedSince({ afterSeq: folded, throughSeq });
+      !this.#write.isTouchedSince({ afterSeq: folded, throughSeq }) &&
+      !this.#isNamedBehind(plan, head.seq);
     if (!isAsPlanned) return false;
-    const head = this.#write.head();
     const row = {
       seq: head.seq + 1,
       kind: "closed" as const,
@@ -226,6 +265,15 @@ class Archiving {
     this.#write.entries([{ ...row, body, hash }]);
     this.#write.setArchived({ throughSeq, hash: throughHash, untilMs });
     return true;
+  }
+
+  /** True if an entry that was not yet looked at refers to one that is to go. */
+  #isNamedBehind({ closing: { throughSeq, kept } }: ArchivePlan, toSeq: number): boolean {
+    const isKept = new Set(kept.map(([seq]) => seq));
+    for (const row of this.#write.entriesBetween(this.#planner.readUpToSeq + 1, toSeq)) {
+      if (referencesIn(row).some((seq) => seq <= throughSeq && !isKept.has(seq))) return true;
+    }
+    return false;
   }
 
   async #removeArchived(isStopped: () => boolean): Promise<void> {

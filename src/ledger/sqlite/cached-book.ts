@@ -7,6 +7,7 @@
  */
 import type { Database } from "better-sqlite3";
 import {
+  isSameCounter,
   chargeCounter,
   compileLimits,
   emptyScopeState,
@@ -553,10 +554,6 @@ function endOf({ seq, entry }: PlacedEntry): PlacedEnd {
 /** True if an entry holds what the caller said of a call or of its end. */
 function isSaidIn({ body }: NewEntry, said: object): boolean {
   return body.kind === "reserved" ? body.call === said : body.kind === "settled" && body.result === said;
-}
-
-function isSameCounter(a: Charge, b: Charge): boolean {
-  return a.scopeKey === b.scopeKey && a.what === b.what && a.windowKey === b.windowKey;
 }
 
 function addCharges(charges: readonly Charge[], changes: readonly Charge[]): Charge[] {

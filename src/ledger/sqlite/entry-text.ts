@@ -5,7 +5,7 @@
  * Invariant: an entry reads back equal to what was appended; one that does not fit the short form is written the long way.
  */
 import type { LimitView } from "../../core/decisions/admit.ts";
-import { counterIdOf, untilOf, type Charge, type LimitSet } from "../../core/decisions/counters.ts";
+import { counterIdOf, isSameCounter, untilOf, type Charge, type LimitSet } from "../../core/decisions/counters.ts";
 import type { EntryBody, NewEntry, StoredDecision } from "../../core/decisions/operations.ts";
 import { scopeOfKey } from "../../core/decisions/scope-of-key.ts";
 import { toNanoUsd } from "../../core/money/money.ts";
@@ -236,10 +236,6 @@ function sameCountersToText(reserved: EntryToWrite["reserved"], charges: readonl
     amounts.add(isIt ? charge : NOTHING);
   }
   return next === charges.length ? `{"of":${reserved.position},${amounts.text()}}` : undefined;
-}
-
-function isSameCounter(a: CounterName, b: CounterName): boolean {
-  return a.scopeKey === b.scopeKey && a.what === b.what && a.windowKey === b.windowKey;
 }
 
 /** What most views do not say, behind what all do; a 0 stands for what follows from the rest. */

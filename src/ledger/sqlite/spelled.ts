@@ -71,6 +71,11 @@ export function referenceTo(seq: number, place: number): number | undefined {
   return place < PLACES_PER_ENTRY ? seq * PLACES_PER_ENTRY + place : undefined;
 }
 
+/** The entry that a reference leads to. */
+export function entryOfReference(reference: number): number {
+  return Math.floor(reference / PLACES_PER_ENTRY);
+}
+
 /** What an entry holds that others may refer to. */
 interface SpellingEntry {
   /** The counters it charges, or the entry that charges the same ones. */
@@ -93,7 +98,7 @@ export class Spelled {
 
   counter(written: WrittenCounter): CounterName {
     if (typeof written !== "number") return { scopeKey: written[0], what: written[1], windowKey: written[2] };
-    const seq = Math.floor(written / PLACES_PER_ENTRY);
+    const seq = entryOfReference(written);
     const { counters } = this.#entry(seq);
     const name = typeof counters === "number" ? undefined : counters[written % PLACES_PER_ENTRY];
     if (name === undefined || typeof name === "number")

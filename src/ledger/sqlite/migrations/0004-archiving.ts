@@ -40,6 +40,7 @@ create table rollups (
 ) strict;
 
 create index rollups_by_quarter on rollups (quarter_ms);
+create index rollups_by_closing on rollups (through_seq);
 create index entries_closed on entries (seq) where kind = 'closed';
 
 drop trigger entries_never_go;

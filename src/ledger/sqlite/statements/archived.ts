@@ -4,7 +4,6 @@ import type { Closing } from "../../../core/decisions/operations.ts";
 import { bodyFromText } from "../body.ts";
 import { assertCheck, checkSumOf, FIRST_HASH } from "../rows.ts";
 import { prepareReadCalls, type CallRow } from "./calls.ts";
-import type { EntryRow } from "./entries.ts";
 
 /** How far the ledger is archived. */
 export interface Archived {
@@ -39,37 +38,6 @@ export function prepareWriteArchived(db: Database): (archived: Archived) => void
   `);
   return ({ throughSeq, hash, untilMs }) => {
     statement.run(throughSeq, hash, untilMs, checkSumOf("archived", [1, throughSeq, hash, untilMs]));
-  };
-}
-
-/** Entries from one number to another, in their order. */
-export function prepareIterateEntries(db: Database): (fromSeq: number, toSeq: number) => IterableIterator<EntryRow> {
-  const statement = db.prepare<
-    [number, number],
-    {
-      seq: bigint;
-      kind: string;
-      call_id: string;
-      at_ms: bigint;
-      cost_nano_usd: bigint | null;
-      charges: string;
-      body: string;
-      hash: Buffer;
-    }
-  >("select seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash from entries where seq >= ? and seq <= ? order by seq");
-  return function* entries(fromSeq, toSeq) {
-    for (const row of statement.iterate(fromSeq, toSeq)) {
-      yield {
-        seq: Number(row.seq),
-        kind: row.kind as EntryRow["kind"],
-        callId: row.call_id,
-        atMs: Number(row.at_ms),
-        costNanoUsd: row.cost_nano_usd ?? undefined,
-        charges: row.charges,
-        body: row.body,
-        hash: row.hash.toString("hex"),
-      };
-    }
   };
 }
 

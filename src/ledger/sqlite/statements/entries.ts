@@ -112,8 +112,14 @@ export function prepareReadAlerts(db: Database): (limit: number) => EntryBody[] 
 
 /** Entries from one number on, as they are stored; for checking the chain. */
 export function prepareReadTail(db: Database): (fromSeq: number) => EntryRow[] {
+  const entries = prepareIterateEntries(db);
+  return (fromSeq) => [...entries(fromSeq)];
+}
+
+/** Entries from one number to another, in their order, as they are stored. */
+export function prepareIterateEntries(db: Database): (fromSeq: number, toSeq?: number) => IterableIterator<EntryRow> {
   const statement = db.prepare<
-    [number],
+    [number, number],
     {
       seq: bigint;
       kind: string;
@@ -124,18 +130,19 @@ export function prepareReadTail(db: Database): (fromSeq: number) => EntryRow[] {
       body: string;
       hash: Buffer;
     }
-  >(`
-    select seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash from entries where seq >= ? order by seq
-  `);
-  return (fromSeq) =>
-    statement.all(fromSeq).map((row) => ({
-      seq: Number(row.seq),
-      kind: row.kind as NewEntry["kind"],
-      callId: row.call_id,
-      atMs: Number(row.at_ms),
-      costNanoUsd: row.cost_nano_usd ?? undefined,
-      charges: row.charges,
-      body: row.body,
-      hash: row.hash.toString("hex"),
-    }));
+  >("select seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash from entries where seq >= ? and seq <= ? order by seq");
+  return function* entries(fromSeq, toSeq = Number.MAX_SAFE_INTEGER) {
+    for (const row of statement.iterate(fromSeq, toSeq)) {
+      yield {
+        seq: Number(row.seq),
+        kind: row.kind as EntryRow["kind"],
+        callId: row.call_id,
+        atMs: Number(row.at_ms),
+        costNanoUsd: row.cost_nano_usd ?? undefined,
+        charges: row.charges,
+        body: row.body,
+        hash: row.hash.toString("hex"),
+      };
+    }
+  };
 }

@@ -2,7 +2,7 @@
 import { hash } from "node:crypto";
 import type { Database } from "better-sqlite3";
 import type { Scopes } from "../../../core/limits/limit.ts";
-import type { TokenParts } from "../../../core/usage/usage.ts";
+import { NO_TOKENS, type TokenParts } from "../../../core/usage/usage.ts";
 import { checkSumOf, scopesFromColumns, tokensFromColumns } from "../rows.ts";
 import type { CallRow } from "./calls.ts";
 
@@ -85,7 +85,7 @@ export function rollUp(rows: Iterable<CallRow>): Rollup[] {
     const id = JSON.stringify([quarterMs, labelsOf(row)]);
     const { scopes, reported, model } = row;
     const empty = { quarterMs, scopes, reported, model, calls: 0, countedCalls: 0, denied: 0, costNanoUsd: 0n };
-    const before = rollups.get(id) ?? { ...empty, tokens: noTokens() };
+    const before = rollups.get(id) ?? { ...empty, tokens: { ...NO_TOKENS } };
     rollups.set(id, before);
     before.calls += row.status === "denied" ? 0 : 1;
     before.countedCalls += row.status === "settled" || row.status === "expired" ? 1 : 0;
@@ -94,17 +94,6 @@ export function rollUp(rows: Iterable<CallRow>): Rollup[] {
     for (const part of Object.keys(before.tokens) as (keyof TokenParts)[]) before.tokens[part] += row.tokens[part];
   }
   return [...rollups.values()];
-}
-
-function noTokens(): TokenParts {
-  return {
-    uncachedInputTokens: 0,
-    cacheReadTokens: 0,
-    cacheWrite5mTokens: 0,
-    cacheWrite1hTokens: 0,
-    outputTokens: 0,
-    reasoningOutputTokens: 0,
-  };
 }
 
 /** Binds roll-ups to those before them: a closing names the last of these hashes. */
