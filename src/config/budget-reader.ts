@@ -3,7 +3,7 @@
  * Invariant: per session it stops, per agent and day it lets running work finish (grace), per project and month it only tells.
  */
 import type { Limit, Measure, Threshold } from "../core/limits/limit.ts";
-import type { ConfigNode } from "./document.ts";
+import type { ConfigNode } from "./node.ts";
 import {
   addMissing,
   COUNT_MAX,

@@ -5,27 +5,15 @@
  */
 import { isAlias, isCollection, isMap, isScalar, LineCounter, parseDocument } from "yaml";
 import type { Document, Pair } from "yaml";
+import type { ConfigNode, MapEntry } from "./node.ts";
+import { DEPTH_MAX, joinPath } from "./node.ts";
 import type { Place, Problems } from "./problems.ts";
 import { quote } from "./problems.ts";
-
-/** One value with its place. `nothing` is an empty value or `null`. */
-export type ConfigNode =
-  | { kind: "text"; place: Place; text: string }
-  | { kind: "map"; place: Place; entries: readonly MapEntry[] }
-  | { kind: "list"; place: Place; items: readonly ConfigNode[] }
-  | { kind: "nothing"; place: Place };
-
-export interface MapEntry {
-  key: string;
-  keyPlace: Place;
-  value: ConfigNode;
-}
 
 /** Large enough for thousands of limits; keeps the time of a broken file under a second. */
 const TEXT_LENGTH_MAX = 512 * 1024;
 /** Counted after aliases are followed, so that they cannot multiply without end. */
 const NODES_MAX = 50_000;
-const DEPTH_MAX = 24;
 
 /**
  * Reads one YAML document.
@@ -141,12 +129,6 @@ class TreeBuilder {
 function scalarText(node: unknown): string | undefined {
   if (!isScalar(node) || node.value === null) return undefined;
   return typeof node.value === "string" ? node.value : node.source;
-}
-
-/** The path of a member: `limits[0].at.$5`, in brackets where the name holds more than a path can show. */
-export function joinPath(path: string, key: string): string {
-  if (!/^[\w$%:-]+(?:\.\d+[%\w-]*)?$/.test(key)) return `${path}[${quote(key)}]`;
-  return path === "" ? key : `${path}.${key}`;
 }
 
 function offsetOf(node: unknown): number | undefined {

@@ -5,7 +5,7 @@
  */
 import type { NanoUsd } from "../core/money/money.ts";
 import { NANO_USD_PER_USD, parseUsd } from "../core/money/money.ts";
-import type { ConfigNode, MapEntry } from "./document.ts";
+import type { ConfigNode, MapEntry } from "./node.ts";
 import type { Place, Problems } from "./problems.ts";
 import { nearest, oneOf, quote } from "./problems.ts";
 

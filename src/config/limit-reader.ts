@@ -5,7 +5,7 @@
 import type { Limit, Measure, ScopeName, Threshold, WeekDay, WherePattern, Window } from "../core/limits/limit.ts";
 import { ceilingOf } from "../core/limits/limit.ts";
 import { ROLLING_LENGTH_MS_MAX, ROLLING_LENGTH_MS_MIN } from "../core/windows/windows.ts";
-import type { ConfigNode, MapEntry } from "./document.ts";
+import type { ConfigNode, MapEntry } from "./node.ts";
 import {
   addMissing,
   COUNT_MAX,
@@ -91,7 +91,7 @@ export function checkNames(limits: readonly PlacedLimit[], problems: Problems): 
       problems.add(
         place,
         `the name ${quote(limit.name)} a second time`,
-        `each name once; the first is on line ${earlier.line ?? 1}`,
+        `each name once; the first is ${earlier.line === undefined ? earlier.path : `on line ${earlier.line}`}`,
       );
   }
 }

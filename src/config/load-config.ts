@@ -7,7 +7,7 @@ import type { ReadConfigResult } from "./config.ts";
 import { readConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { readVariable } from "./environment.ts";
-import { loadBuiltInPrices } from "./price-book.ts";
+import { builtInPrices } from "./price-book.ts";
 
 /** The file that is read if nobody names one, and if it is there. */
 export const CONFIG_FILE_DEFAULT = "./purser.yaml";
@@ -26,7 +26,8 @@ export type LoadConfigResult = ReadConfigResult & {
 export async function loadConfig(input: { path: string | undefined; env: Environment }): Promise<LoadConfigResult> {
   const named = input.path ?? readVariable(input.env, "PURSER_CONFIG");
   const fileName = named ?? CONFIG_FILE_DEFAULT;
-  const [file, knownPrices] = await Promise.all([readText(fileName), loadBuiltInPrices()]);
+  const file = await readText(fileName);
+  const knownPrices = builtInPrices();
   const isMissing = file.outcome === "failed" && file.code === "ENOENT" && named === undefined;
   if (isMissing)
     return { ...readConfig({ text: undefined, fileName: "(no file)", env: input.env, knownPrices }), fileName: undefined };

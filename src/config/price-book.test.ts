@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { workedExample } from "../core/pricing/band.ts";
 import { readConfig } from "./config.ts";
-import { loadBuiltInPrices, loadPriceBook, withOwnPrices } from "./price-book.ts";
+import { builtInPrices, priceBookOf, withOwnPrices } from "./price-book.ts";
 
 const NOV_1_MS = Date.UTC(2026, 10, 1);
 
@@ -17,14 +17,14 @@ const OWN = ownPrices(`prices:
   gift: { free: true }
 `);
 
-test("the built-in prices know both providers", async () => {
-  const book = await loadBuiltInPrices();
+test("the built-in prices know both providers", () => {
+  const book = builtInPrices();
 
   expect(new Set(book.rows.map(({ provider }) => provider))).toEqual(new Set(["anthropic", "openai"]));
 });
 
-test("an own price holds from its day on, the built-in one before it", async () => {
-  const book = await loadPriceBook(OWN);
+test("an own price holds from its day on, the built-in one before it", () => {
+  const book = priceBookOf(OWN);
 
   expect(book.find("anthropic", "claude-sonnet-4-5", NOV_1_MS - 1)?.confidence).not.toBe("configured");
   expect(book.find("anthropic", "claude-sonnet-4-5", NOV_1_MS)).toMatchObject({
@@ -33,8 +33,8 @@ test("an own price holds from its day on, the built-in one before it", async () 
   });
 });
 
-test("an own price keeps what is known of its model besides token prices, and fills no price in", async () => {
-  const builtIn = await loadBuiltInPrices();
+test("an own price keeps what is known of its model besides token prices, and fills no price in", () => {
+  const builtIn = builtInPrices();
   const known = builtIn.find("anthropic", "claude-sonnet-4-5", NOV_1_MS);
   const own = withOwnPrices(builtIn, OWN.prices).find("anthropic", "claude-sonnet-4-5", NOV_1_MS);
 
@@ -45,8 +45,8 @@ test("an own price keeps what is known of its model besides token prices, and fi
   expect(own?.nanoUsdPerMTok).not.toHaveProperty("cacheRead");
 });
 
-test("a model of one's own and a free one are found", async () => {
-  const book = await loadPriceBook(OWN);
+test("a model of one's own and a free one are found", () => {
+  const book = priceBookOf(OWN);
 
   expect(book.find("anthropic", "my-model", 0)?.isFree).toBe(false);
   expect(book.find("anthropic", "gift", 0)?.isFree).toBe(true);

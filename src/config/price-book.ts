@@ -2,36 +2,32 @@
  * Owns bringing the built-in price data and the configuration's own prices together. Does not own either.
  * Invariant: an own price never loosens what is known of a model: its sizes, surcharges and long-context tiers stay.
  */
-import { readFile } from "node:fs/promises";
+import anthropicPrices from "../../prices/anthropic.json" with { type: "json" };
+import openaiPrices from "../../prices/openai.json" with { type: "json" };
 import { buildPriceBook } from "../core/pricing/price-book.ts";
 import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import type { PriceBook, PriceRow } from "../core/pricing/price.ts";
 import { parsePriceRows } from "../core/pricing/rows.ts";
 import { PROVIDERS } from "./prices-reader.ts";
 
-/** Beside `src/` and `dist/` alike. */
-const PRICES_FOLDER = new URL("../../prices/", import.meta.url);
+/** Modules rather than files that are read: a program that is bundled carries them along. */
+const PRICES: Readonly<Record<(typeof PROVIDERS)[number], unknown>> = { anthropic: anthropicPrices, openai: openaiPrices };
 
 /**
- * Reads the price data that comes with Purser.
+ * The price data that comes with Purser.
  *
- * @throws Error naming the file, if it cannot be read or used: the installation is broken.
+ * @throws Error naming the file, if it cannot be used: the installation is broken.
  */
-export async function loadBuiltInPrices(): Promise<BuiltPriceBook> {
-  const rows = await Promise.all(PROVIDERS.map(async (provider) => readPriceFile(`${provider}.json`)));
-  return buildPriceBook(rows.flat());
+export function builtInPrices(): BuiltPriceBook {
+  return buildPriceBook(PROVIDERS.flatMap(readPrices));
 }
 
-/**
- * The prices a gateway rates by: the built-in ones, and the configuration's own, which come first from their `from` on.
- *
- * @throws Error as {@link loadBuiltInPrices}.
- */
-export async function loadPriceBook(config: { prices: readonly PriceRow[] }): Promise<BuiltPriceBook> {
-  return withOwnPrices(await loadBuiltInPrices(), config.prices);
+/** The prices calls are rated by: the built-in ones, and the configuration's own, which come first from their `from` on. */
+export function priceBookOf(config: { prices: readonly PriceRow[] }): BuiltPriceBook {
+  return withOwnPrices(builtInPrices(), config.prices);
 }
 
-/** The same without reading files: for a reload, when the built-in prices are at hand. */
+/** The same, where the built-in prices are at hand. */
 export function withOwnPrices(builtIn: PriceBook, own: readonly PriceRow[]): BuiltPriceBook {
   const completed = own.map((row) => completeFrom(row, builtIn.find(row.provider, row.model, row.fromMs ?? Infinity)));
   return buildPriceBook([...builtIn.rows, ...completed]);
@@ -49,10 +45,10 @@ function completeFrom(row: PriceRow, known: PriceRow | undefined): PriceRow {
   return { ...row, kind: known.kind, ...surcharges, ...sizes, ...(regionalBps === undefined ? {} : { regionalBps }) };
 }
 
-async function readPriceFile(name: string): Promise<PriceRow[]> {
+function readPrices(provider: (typeof PROVIDERS)[number]): PriceRow[] {
   try {
-    return parsePriceRows(JSON.parse(await readFile(new URL(name, PRICES_FOLDER), "utf8")));
+    return parsePriceRows(PRICES[provider]);
   } catch (cause) {
-    throw new Error(`prices/${name}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new Error(`prices/${provider}.json: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
 }

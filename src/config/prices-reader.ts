@@ -6,7 +6,7 @@ import type { NanoUsd } from "../core/money/money.ts";
 import { checkPriceBand } from "../core/pricing/band.ts";
 import type { PriceBook, PriceRow, TokenMeter } from "../core/pricing/price.ts";
 import { newPriceRow, PRICE_FIELDS } from "../core/pricing/rows.ts";
-import type { ConfigNode, MapEntry } from "./document.ts";
+import type { ConfigNode, MapEntry } from "./node.ts";
 import { addMissing, describeFound, readChoice, readEntries, readFields, readText, readUsd } from "./fields.ts";
 import type { Fields } from "./fields.ts";
 import type { Place, Problems } from "./problems.ts";

@@ -5,7 +5,7 @@
  */
 import { PRICE_FIELDS } from "../core/pricing/rows.ts";
 import { BUDGET_KEYS } from "./budget-reader.ts";
-import { CONFIG_KEYS, ON_CLIENT_ABORT, ON_LEDGER_UNAVAILABLE, ON_UNPRICED_MODEL } from "./config.ts";
+import { CONFIG_KEYS, ON_CLIENT_ABORT, ON_LEDGER_UNAVAILABLE, ON_UNPRICED_MODEL } from "./read-tree.ts";
 import { FROM_DATE, FROM_INSTANT, PRICE_KEYS, PRICE_METERS, PROVIDERS } from "./prices-reader.ts";
 import { LIMIT_KEYS, LIMIT_NAME, MEASURES, MONTH_DAY_MAX, SCOPES, UNITS, WEEK_DAYS } from "./limit-reader.ts";
 import { BODY_BYTES, KEEP_DAYS, LEDGER_KEYS, PASSTHROUGH_CHOICES, PORT, SERVER_KEYS, UPSTREAM_KEYS } from "./settings-reader.ts";

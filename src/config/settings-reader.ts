@@ -3,7 +3,7 @@
  * Does not own prices (prices-reader.ts) or limits.
  * Invariant: an upstream is a bare http or https address; no problem ever shows a password that stood in one.
  */
-import type { ConfigNode } from "./document.ts";
+import type { ConfigNode } from "./node.ts";
 import { describeFound, readChoice, readEntries, readFields, readText, readWholeNumber } from "./fields.ts";
 import type { Fields } from "./fields.ts";
 import type { Problems } from "./problems.ts";

@@ -4,13 +4,9 @@
  */
 
 /** What holds if nobody wrote a limit. */
-export const DEFAULT_LIMITS = `
-- name: everything-day
-  per: all
-  usd: 50
-  every: day
-  at: { 50%: alert, 80%: alert, 100%: stop }
-`;
+export const DEFAULT_LIMITS = [
+  { name: "everything-day", per: "all", usd: "50", every: "day", at: { "50%": "alert", "80%": "alert", "100%": "stop" } },
+] as const;
 
 /** The text of a first `purser.yaml`: what holds without it, and what most people want next, in comments. */
 export function initTemplate(): string {

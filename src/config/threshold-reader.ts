@@ -5,7 +5,7 @@
  */
 import { isRefusingAction, type Action, type Measure, type Threshold } from "../core/limits/limit.ts";
 import { formatUsd, NANO_USD_PER_USD, parseUsd } from "../core/money/money.ts";
-import type { ConfigNode, MapEntry } from "./document.ts";
+import type { ConfigNode, MapEntry } from "./node.ts";
 import {
   COUNT_MAX,
   describeFound,

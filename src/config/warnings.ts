@@ -5,7 +5,8 @@
 import type { Limit, ScopeName } from "../core/limits/limit.ts";
 import { ceilingOf, isRefusing } from "../core/limits/limit.ts";
 import { buildPriceBook } from "../core/pricing/price-book.ts";
-import type { Config, ReadParts } from "./config.ts";
+import type { Config } from "./config.ts";
+import type { ReadParts } from "./read-tree.ts";
 import { placeOf } from "./environment.ts";
 import type { PlacedLimit } from "./limit-reader.ts";
 import { PROVIDERS } from "./prices-reader.ts";

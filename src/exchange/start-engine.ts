@@ -4,7 +4,7 @@
  * Invariant: what is put in force last is what stays.
  */
 import type { Config } from "../config/config.ts";
-import { loadPriceBook } from "../config/price-book.ts";
+import { priceBookOf } from "../config/price-book.ts";
 import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import { keepOwner } from "../engine/owners.ts";
 import { createEngine, type Engine } from "../engine/pipeline.ts";
@@ -37,7 +37,7 @@ export async function startEngine(input: {
   const ids = createIdSource(clock);
   const me = describeThisProcess(ids.next("own"), clock.nowMs());
   let { config } = input;
-  let book = await loadPriceBook(config);
+  let book = priceBookOf(config);
   const configure = ({ version, limits, downgrade }: Config): Promise<void> =>
     ledger.configure({ version, limits, downgrade, atMs: clock.nowMs() });
 
@@ -66,7 +66,7 @@ export async function startEngine(input: {
   });
 
   const putInForce = async (next: Config): Promise<void> => {
-    const nextBook = await loadPriceBook(next);
+    const nextBook = priceBookOf(next);
     await configure(next);
     config = next;
     book = nextBook;

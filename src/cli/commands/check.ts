@@ -3,7 +3,7 @@
  * Owns how it is shown; the sentences are core's, the warnings the configuration's own.
  */
 import type { Command } from "commander";
-import { loadBuiltInPrices, loadPriceBook } from "../../config/price-book.ts";
+import { builtInPrices, priceBookOf } from "../../config/price-book.ts";
 import type { Config } from "../../config/config.ts";
 import { describeLimit } from "../../core/limits/describe.ts";
 import { workedExample } from "../../core/pricing/band.ts";
@@ -69,7 +69,8 @@ function keepLines(keepDays: number, width: number): string[] {
 /** What a thousand tokens cost at each price the person wrote, and what they would cost at the known one. */
 async function workedExamples(config: Config): Promise<string[]> {
   if (config.prices.length === 0) return [];
-  const [book, builtIn] = await Promise.all([loadPriceBook(config), loadBuiltInPrices()]);
+  const book = priceBookOf(config);
+  const builtIn = builtInPrices();
   return config.prices.map((own) => {
     const row: PriceRow = book.rows.find(({ id }) => id === own.id) ?? own;
     const known = builtIn.find(own.provider, own.model, own.fromMs ?? Number.MAX_SAFE_INTEGER);

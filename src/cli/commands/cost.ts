@@ -3,7 +3,7 @@
  * Owns how a price is shown; the arithmetic is core's, the same a real call is settled by.
  */
 import type { Command } from "commander";
-import { loadPriceBook } from "../../config/price-book.ts";
+import { priceBookOf } from "../../config/price-book.ts";
 import { nearest } from "../../config/problems.ts";
 import type { PriceRow } from "../../core/pricing/price.ts";
 import { priceCall } from "../../core/pricing/price-call.ts";
@@ -68,7 +68,7 @@ async function runCost(io: CliIo, options: CostOptions): Promise<void> {
       `--at: found ${quoteArgument(options.at ?? "")}; allowed: a date such as 2026-11-22, or an instant such as 2026-11-22T10:00Z`,
     );
   }
-  const book = await loadPriceBook(config);
+  const book = priceBookOf(config);
   const row = findRow(book, options.model, atMs);
   if (row === undefined) throw unknownModel(book, options.model, atMs, formatDay(atMs, config.timeZone));
   const isBatch = options.batch === true;
