@@ -64,7 +64,7 @@ describe("what goes upstream", () => {
     ["x-api-key", KEY],
     ["Authorization", `Bearer ${KEY}`],
   ])("holds the gateway's own key in place of a virtual one at %s, and no trace of that", (name, value) => {
-    const headers = upstreamHeaders(["X-Api-Key", "", name, value, "x-kept", "1"], "sk-real");
+    const headers = upstreamHeaders(["X-Api-Key", "", name, value, "x-kept", "1"], ["x-api-key", "sk-real"]);
 
     expect(headerOf(headers, "x-api-key")).toBe("sk-real");
     expect(headers.join()).not.toContain("prs_");

@@ -32,12 +32,12 @@ export function headerOf(headers: RawHeaders, name: string): string | undefined 
   return undefined;
 }
 
-/** What the provider's own headers ask for, as they came (`anthropic-version`, `anthropic-beta`): it may change how the body is read. */
+/** What the providers' own headers ask for, as they came (`anthropic-beta`, `openai-beta`): it may change how the body is read. */
 export function variantOf(headers: RawHeaders): string {
   const own: string[] = [];
   for (let index = 0; index < headers.length; index += 2) {
     const name = (headers[index] ?? "").toLowerCase();
-    if (name.startsWith("anthropic-")) own.push(name, headers[index + 1] ?? "");
+    if (name.startsWith("anthropic-") || name.startsWith("openai-")) own.push(name, headers[index + 1] ?? "");
   }
   return JSON.stringify(own);
 }
@@ -75,9 +75,9 @@ function holdsVirtualKey(value: string): boolean {
 /**
  * What goes upstream.
  *
- * @param upstreamKey replaces every credential of the caller's; `undefined`: the caller's own goes on as it came.
+ * @param credential a header that replaces every credential of the caller's; `undefined`: the caller's own goes on as it came.
  */
-export function upstreamHeaders(headers: RawHeaders, upstreamKey: string | undefined): string[] {
+export function upstreamHeaders(headers: RawHeaders, credential: readonly [name: string, value: string] | undefined): string[] {
   const listed = connectionTokens(headers);
   const forwarded: string[] = [];
   for (let index = 0; index < headers.length; index += 2) {
@@ -85,12 +85,12 @@ export function upstreamHeaders(headers: RawHeaders, upstreamKey: string | undef
     const lower = name.toLowerCase();
     if (HOP_BY_HOP.has(lower) || NOT_FORWARDED.has(lower) || listed.has(lower)) continue;
     if (lower.startsWith("x-purser-") || lower.startsWith("x-forwarded-")) continue;
-    if (upstreamKey !== undefined && (lower === "x-api-key" || lower === "authorization")) continue;
+    if (credential !== undefined && (lower === "x-api-key" || lower === "authorization")) continue;
     forwarded.push(name, headers[index + 1] ?? "");
   }
   // Usage has to be read: an answer nobody compressed needs no decoding.
   forwarded.push("accept-encoding", "identity");
-  if (upstreamKey !== undefined) forwarded.push("x-api-key", upstreamKey);
+  if (credential !== undefined) forwarded.push(...credential);
   return forwarded;
 }
 

@@ -6,7 +6,7 @@ const ANTHROPIC = ["anthropic-version", "2023-06-01"];
 const BEARER = ["authorization", "Bearer sk"];
 
 describe("a path", () => {
-  const metered = (path: string): Route => ({ kind: "metered", provider: "anthropic", path });
+  const metered = (path: string): Route => ({ kind: "metered", provider: "anthropic", api: "messages", path });
   const free = (path: string): Route => ({ kind: "free", provider: "anthropic", path });
   const rows: [string, string, string[], Route | Route["kind"]][] = [
     ["POST", "/v1/messages", [], metered("/v1/messages")],

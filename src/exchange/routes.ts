@@ -2,13 +2,14 @@
  * Owns what each path means. The one table of routes: what is not in it is refused.
  * Invariant: a request is read once, from its raw target; a path that only looks like one of ours (escaped, doubled, with dots) is none.
  */
+import type { ApiName, ProviderName } from "./apis.ts";
 import { headerOf, type RawHeaders } from "./headers.ts";
 
 export type Route =
   /** Decided, forwarded and metered. */
-  | { kind: "metered"; provider: "anthropic"; path: string }
+  | { kind: "metered"; provider: ProviderName; api: ApiName; path: string }
   /** Costs nothing at the provider: forwarded as it is. */
-  | { kind: "free"; provider: "anthropic"; path: string }
+  | { kind: "free"; provider: ProviderName; path: string }
   | { kind: "health" }
   | { kind: "ready" }
   /** A provider's path that is not metered here. */
@@ -48,7 +49,8 @@ function providerOf(path: string, headers: RawHeaders): "anthropic" | "openai" |
 function anthropicRoute(method: string, path: string, query: string): Route {
   const provider = "anthropic";
   const target = path + query;
-  if (path === "/v1/messages") return method === "POST" ? { kind: "metered", provider, path: target } : wrongMethod(path, "POST");
+  if (path === "/v1/messages")
+    return method === "POST" ? { kind: "metered", provider, api: "messages", path: target } : wrongMethod(path, "POST");
   if (path === "/v1/messages/count_tokens")
     return method === "POST" ? { kind: "free", provider, path: target } : wrongMethod(path, "POST");
   if (path === "/v1/models" || FREE_MODEL.test(path)) {

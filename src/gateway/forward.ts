@@ -17,6 +17,7 @@ const WRITE_OUT_MS_MAX = 10_000;
 export interface ForwardInput {
   call: RunningCall;
   upstream: Upstream;
+  requestIdHeader: string;
   path: string;
   headers: string[];
   response: ServerResponse;
@@ -101,7 +102,7 @@ async function carryAnswer(input: ForwardInput, answer: UpstreamAnswer, caller: 
   await feed.end();
   const { isWhole } = outcome;
   const end = endOf({ status: answer.status, meter, isWhole, isCallerGone: caller.isGone() });
-  const settled = await call.end(end, headerOf(answer.headers, "request-id"));
+  const settled = await call.end(end, headerOf(answer.headers, input.requestIdHeader));
   if (!isWhole) {
     breakOff(response, declaredLength(answer.headers) > 0);
     return;

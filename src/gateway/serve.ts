@@ -12,13 +12,13 @@ import type { Clock, Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
-import { anthropic } from "../providers/anthropic/anthropic.ts";
 import { archiveInThread } from "../ledger/sqlite/archive-in-thread.ts";
 import { keepArchiving } from "./archiving.ts";
 import { createBodyMemory } from "./body.ts";
 import { createDoor, createLoadProbe, type LoadProbe } from "./door.ts";
 import { createKeyFinder } from "./keys.ts";
-import { createGatewayServer } from "./server.ts";
+import { createGatewayServer, type Account } from "./server.ts";
+import type { ProviderName } from "../exchange/apis.ts";
 import { createSlowBodies } from "./slow-bodies.ts";
 import { startEngine } from "../exchange/start-engine.ts";
 import { createSystemClock } from "../exchange/system.ts";
@@ -86,16 +86,14 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   const started = await startEngine({ ledger, config: input.config, clock, notifier: input.notifier });
   const { engine, ids } = started;
 
-  const upstream = createUpstream(input.config.upstreams.anthropic, input.timeouts);
+  const accounts = openAccounts(input);
+  const closeAccounts = (): Promise<unknown> => Promise.all(Object.values(accounts).map(({ upstream }) => upstream.close()));
   const load = input.load ?? createLoadProbe();
   const door = createDoor(load, input.openCallsMax);
   const slowBodies = createSlowBodies(clock, input.timeouts?.slowBodyMs);
   const server = createGatewayServer({
     engine,
-    provider: anthropic,
-    upstream,
-    upstreamHost: new URL(input.config.upstreams.anthropic).host,
-    upstreamKey: nonEmpty(input.env["ANTHROPIC_API_KEY"]),
+    accounts,
     settings: () => ({
       bodyBytesMax: started.config().server.bodyBytesMax,
       onClientAbort: started.config().onClientAbort,
@@ -120,7 +118,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   }).catch(async (error: unknown) => {
     load.close();
     slowBodies.close();
-    await Promise.all([started.close(), upstream.close()]);
+    await Promise.all([started.close(), closeAccounts()]);
     throw error;
   });
 
@@ -162,7 +160,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       server.closeAllConnections();
       await closed;
       // Answers that are read on for callers who left end here too, so that they are settled before the ledger closes.
-      await upstream.close();
+      await closeAccounts();
       load.close();
       slowBodies.close();
       while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
@@ -198,6 +196,16 @@ async function writtenOut(closed: Promise<void>, closeIdle: () => void, waitMs: 
 
 function sleep(waitMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, waitMs));
+}
+
+function openAccounts({ config, env, timeouts }: GatewayInput): Record<ProviderName, Account> {
+  const open = (provider: ProviderName, keyVariable: string): Account => ({
+    upstream: createUpstream(config.upstreams[provider], timeouts),
+    host: new URL(config.upstreams[provider]).host,
+    key: nonEmpty(env[keyVariable]),
+    keyVariable,
+  });
+  return { anthropic: open("anthropic", "ANTHROPIC_API_KEY") };
 }
 
 function nonEmpty(text: string | undefined): string | undefined {

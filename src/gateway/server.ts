@@ -32,10 +32,22 @@ import { drained, forward } from "./forward.ts";
 import { deniedHeaders } from "../exchange/answer.ts";
 import { answerHeaders, credentialOf, upstreamHeaders, type RawHeaders } from "../exchange/headers.ts";
 import { incomingCall } from "../exchange/incoming.ts";
+import { APIS, SPEAKERS, type ProviderName } from "../exchange/apis.ts";
 import { routeOf, type Route } from "../exchange/routes.ts";
 import type { SlowBodies } from "./slow-bodies.ts";
 import { HEADERS_TIMEOUT_MS, UpstreamError, type Upstream, type UpstreamFailure } from "./upstream.ts";
 import { isVirtualKey } from "./virtual-key.ts";
+
+/** Where a provider is reached. */
+export interface Account {
+  upstream: Upstream;
+  /** For messages. */
+  host: string;
+  /** Put on the upstream request where the caller used a virtual key. */
+  key: string | undefined;
+  /** The variable that the key comes from, for messages. */
+  keyVariable: string;
+}
 
 /** What may change while the gateway runs. */
 export interface GatewaySettings {
@@ -52,12 +64,7 @@ export type KeyFinder = (
 
 export interface GatewayOptions {
   engine: Engine;
-  provider: Provider;
-  upstream: Upstream;
-  /** For messages. */
-  upstreamHost: string;
-  /** Put on the upstream request where the caller used a virtual key. */
-  upstreamKey: string | undefined;
+  accounts: Readonly<Record<ProviderName, Account>>;
   settings: () => GatewaySettings;
   door: Door;
   bodyMemory: BodyMemory;
@@ -93,15 +100,20 @@ export function createGatewayServer(options: GatewayOptions): Server {
       });
       if (response.headersSent) response.destroy();
       else
-        sendRefusal(options, request, response, {
+        sendRefusal(ownShaping(options), request, response, {
           details: { code: "overloaded" },
           message: "The gateway failed on this request; it was not forwarded twice. Try again.",
         });
     });
   });
   server.maxConnections = CONNECTIONS_MAX;
-  server.on("clientError", (error, socket) => refuseBytes(options, error, socket, answers.get(socket)));
+  server.on("clientError", (error, socket) => refuseBytes(ownShaping(options), error, socket, answers.get(socket)));
   return server;
+}
+
+/** Where nothing says whose client it is. */
+function ownShaping({ ids }: GatewayOptions): { provider: Provider; ids: IdSource } {
+  return { provider: SPEAKERS.anthropic, ids };
 }
 
 async function answer(options: GatewayOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -119,7 +131,7 @@ async function answer(options: GatewayOptions, request: IncomingMessage, respons
     case "ambiguous":
     case "wrong_method":
     case "unknown":
-      return sendRefusal(options, request, response, refusalOfRoute(route, request.method ?? "GET"));
+      return sendRefusal(ownShaping(options), request, response, refusalOfRoute(route, request.method ?? "GET"));
   }
 }
 
@@ -138,12 +150,15 @@ async function answerProvider(
 ): Promise<void> {
   const headers = request.rawHeaders;
   const { door, bodyMemory, slowBodies, clock } = options;
-  const refuse = (refusal: Refusal): void => sendRefusal(options, request, response, refusal);
+  const account = options.accounts[route.provider];
+  const speaker = SPEAKERS[route.provider];
+  const shaping = { provider: speaker, ids: options.ids };
+  const refuse = (refusal: Refusal): void => sendRefusal(shaping, request, response, refusal);
   const closed = door.closedBecause();
-  if (closed !== undefined) return turnAway(options, { request, response, reason: closed });
+  if (closed !== undefined) return turnAway(options, { response, refuse, reason: closed });
   door.entered();
   response.once("close", () => door.left());
-  const who = await callerOf(options, headers);
+  const who = await callerOf(options, account, headers);
   if (who.outcome === "refused") return refuse(who.refusal);
 
   const { bodyBytesMax: bytesMax } = options.settings();
@@ -155,6 +170,7 @@ async function answerProvider(
       request,
       response,
       route,
+      account,
       refuse,
       caller: who.caller,
       isVirtual: who.isVirtual,
@@ -170,6 +186,7 @@ interface ReadRequest {
   request: IncomingMessage;
   response: ServerResponse;
   route: Extract<Route, { kind: "metered" | "free" }>;
+  account: Account;
   refuse: (refusal: Refusal) => void;
   caller: Caller;
   isVirtual: boolean;
@@ -177,25 +194,28 @@ interface ReadRequest {
 }
 
 async function answerRead(options: GatewayOptions, input: ReadRequest): Promise<void> {
-  const { request, response, route, refuse, caller, isVirtual, body } = input;
+  const { request, response, route, account, refuse, caller, isVirtual, body } = input;
   const headers = request.rawHeaders;
-  const outgoing = upstreamHeaders(headers, isVirtual ? options.upstreamKey : undefined);
-  if (route.kind === "free") return passFree(options, { request, response, path: route.path, headers: outgoing, body, refuse });
-  const askCount = countAsker(options, { path: route.path, headers: outgoing });
+  const { upstream, key } = account;
+  const credential = isVirtual && key !== undefined ? SPEAKERS[route.provider].credentialHeader(key) : undefined;
+  const outgoing = upstreamHeaders(headers, credential);
+  if (route.kind === "free") return passFree(account, { request, response, path: route.path, headers: outgoing, body, refuse });
+  const provider = APIS[route.api];
+  const askCount = countAsker({ provider, upstream }, { path: route.path, headers: outgoing });
   const presence = presenceOf(response, options.door);
   const nowMs = options.clock.nowMs();
-  const call = incomingCall({ provider: options.provider, headers, body, caller, presence, askCount, nowMs });
+  const call = incomingCall({ provider, headers, body, caller, presence, askCount, nowMs });
   if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request header", problem: call.problem }));
-  await answerMetered(options, { request, response, path: route.path, outgoing, call: call.call, refuse });
+  await answerMetered(options, { request, response, account, path: route.path, outgoing, call: call.call, refuse });
 }
 
 /** Before any work. A caller that comes back on a new connection may find another gateway there. */
 function turnAway(
   options: GatewayOptions,
-  { request, response, reason }: { request: IncomingMessage; response: ServerResponse; reason: string },
+  { response, refuse, reason }: { response: ServerResponse; refuse: (refusal: Refusal) => void; reason: string },
 ): void {
   if (options.door.isEnding) response.shouldKeepAlive = false;
-  sendRefusal(options, request, response, overloaded({ reason }));
+  refuse(overloaded({ reason }));
 }
 
 async function answerMetered(
@@ -203,13 +223,15 @@ async function answerMetered(
   input: {
     request: IncomingMessage;
     response: ServerResponse;
+    account: Account;
     path: string;
     outgoing: string[];
     call: IncomingCall;
     refuse: (refusal: Refusal) => void;
   },
 ): Promise<void> {
-  const { response, refuse } = input;
+  const { response, account, refuse } = input;
+  const { provider } = input.call;
   const opening = await options.engine.open(input.call);
   switch (opening.outcome) {
     case "gone":
@@ -217,17 +239,18 @@ async function answerMetered(
       if (response.destroyed) return;
       return turnAway(options, { ...input, reason: "it is ending" });
     case "refused":
-      return sendRefusal(options, input.request, response, opening.refusal, deniedHeaders(opening.callId));
+      return sendRefusal({ provider, ids: options.ids }, input.request, response, opening.refusal, deniedHeaders(opening.callId));
     case "admitted":
       return forward({
         call: opening.call,
-        upstream: options.upstream,
+        upstream: account.upstream,
+        requestIdHeader: provider.requestIdHeader,
         path: input.path,
         headers: input.outgoing,
         response,
         onClientAbort: options.settings().onClientAbort,
         refuse: (failure) => {
-          if (!response.headersSent && !response.destroyed) refuse(upstreamRefusal(options, failure));
+          if (!response.headersSent && !response.destroyed) refuse(upstreamRefusal(account, failure));
         },
       });
   }
@@ -240,7 +263,7 @@ function giveBackAtEnd(memory: BodyMemory, response: ServerResponse, bytes: numb
 
 type Who = { outcome: "found"; caller: Caller; isVirtual: boolean } | { outcome: "refused"; refusal: Refusal };
 
-async function callerOf(options: GatewayOptions, headers: RawHeaders): Promise<Who> {
+async function callerOf(options: GatewayOptions, account: Account, headers: RawHeaders): Promise<Who> {
   const credential = credentialOf(headers);
   if (credential.outcome === "misplaced") {
     const problem = `a virtual key stands in ${credential.where}, from where it would be passed on to the provider`;
@@ -260,8 +283,8 @@ async function callerOf(options: GatewayOptions, headers: RawHeaders): Promise<W
       return { outcome: "refused", refusal: ledgerUnavailable({ reason: "its keys cannot be read" }) };
     }
     if (found.outcome === "refused") return { outcome: "refused", refusal: unauthorized({ problem: found.problem }) };
-    if (options.upstreamKey === undefined) {
-      const problem = "the key is valid, but the gateway has no ANTHROPIC_API_KEY of its own to call the provider with";
+    if (account.key === undefined) {
+      const problem = `the key is valid, but the gateway has no ${account.keyVariable} of its own to call the provider with`;
       return { outcome: "refused", refusal: unauthorized({ problem }) };
     }
     return { outcome: "found", caller: found.caller, isVirtual: true };
@@ -321,7 +344,7 @@ function presenceOf(response: ServerResponse, door: Door): Presence {
 
 /** A path that costs nothing at the provider: passed on and back as it is. */
 async function passFree(
-  { upstream, ...options }: GatewayOptions,
+  account: Account,
   input: {
     request: IncomingMessage;
     response: ServerResponse;
@@ -333,7 +356,12 @@ async function passFree(
 ): Promise<void> {
   const { request, response, body } = input;
   const method = request.method === "GET" ? "GET" : "POST";
-  const sent = upstream.send({ method, path: input.path, headers: input.headers, body: method === "GET" ? undefined : body });
+  const sent = account.upstream.send({
+    method,
+    path: input.path,
+    headers: input.headers,
+    body: method === "GET" ? undefined : body,
+  });
   response.once("close", () => {
     if (!response.writableFinished) sent.abort();
   });
@@ -345,12 +373,12 @@ async function passFree(
   } catch (error) {
     if (response.headersSent) return void response.destroy();
     if (!(error instanceof UpstreamError)) throw error;
-    if (!response.destroyed) input.refuse(upstreamRefusal(options, error.failure));
+    if (!response.destroyed) input.refuse(upstreamRefusal(account, error.failure));
   }
 }
 
-function upstreamRefusal({ upstreamHost }: Pick<GatewayOptions, "upstreamHost">, { kind, reason }: UpstreamFailure): Refusal {
+function upstreamRefusal({ host }: Account, { kind, reason }: UpstreamFailure): Refusal {
   return kind === "timeout"
-    ? upstreamTimeout({ host: upstreamHost, afterSeconds: HEADERS_TIMEOUT_MS / 1_000 })
-    : upstreamUnreachable({ host: upstreamHost, reason, wasSent: kind === "lost" });
+    ? upstreamTimeout({ host, afterSeconds: HEADERS_TIMEOUT_MS / 1_000 })
+    : upstreamUnreachable({ host, reason, wasSent: kind === "lost" });
 }

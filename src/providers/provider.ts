@@ -111,6 +111,10 @@ export interface TokenCounting {
 /** Everything the engine and the faces ask of a provider. */
 export interface Provider {
   name: string;
+  /** Under which its answers carry the provider's own id of a request, in lower case. */
+  requestIdHeader: string;
+  /** How a credential is shown to it: name, value. */
+  credentialHeader(credential: string): readonly [name: string, value: string];
   /** Reads a request that will be metered. */
   readRequest(body: Uint8Array): ReadRequestResult;
   /** The most input tokens this request can be billed for on a model, before the context window caps it. */

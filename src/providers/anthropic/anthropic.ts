@@ -14,6 +14,8 @@ import { readRequest } from "./request.ts";
 /** The Messages API of Anthropic. */
 export const anthropic: Provider = {
   name: "anthropic",
+  requestIdHeader: "request-id",
+  credentialHeader: (credential) => ["x-api-key", credential],
   readRequest,
   boundInputTokens,
   boundMessageTokens,
