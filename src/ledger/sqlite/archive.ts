@@ -64,8 +64,9 @@ export type ArchiveOutcome =
   | { outcome: "exists"; path: string };
 
 /** How long a transaction may take before the next one is made smaller. */
-const LOCK_MS_WANTED = 4;
-const ROWS_AT_ONCE = { min: 8, first: 100, max: 1_000 };
+const LOCK_MS_WANTED = 3;
+const ROWS_AT_ONCE = { min: 8, first: 50, max: 500 };
+const TRANSACTIONS_PER_CHECKPOINT = 50;
 /** Between two transactions: whoever waits for the lock gets it. */
 const PAUSE_MS = 2;
 const LOCK_WAIT_MS = 5_000;
@@ -137,10 +138,13 @@ class Archiving {
   #file: ArchiveFile | undefined;
   #rowsAtOnce = ROWS_AT_ONCE.first;
   #lockMsMax = 0;
+  #transactions = 0;
 
   constructor(input: ArchiveInput, db: Database) {
     this.#input = input;
     this.#writing = db;
+    // Copying the log into the file takes far longer than a transaction: it is done between two of them, without the lock.
+    db.pragma("wal_autocheckpoint = 0");
     this.#reading = openReading(input.path);
     this.#planner = new ArchivePlanner(this.#reading);
     this.#write = {
@@ -325,6 +329,7 @@ class Archiving {
     for (;;) {
       try {
         const value = this.#timed(step);
+        if ((this.#transactions += 1) % TRANSACTIONS_PER_CHECKPOINT === 0) this.#writing.pragma("wal_checkpoint(passive)");
         await this.#input.onStep?.(name);
         await pause(PAUSE_MS);
         return value;
