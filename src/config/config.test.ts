@@ -320,8 +320,9 @@ server: { host: "::1", port: 0, adminHost: localhost, adminPort: 0, bodyBytesMax
   my-model: { inputUsdPerMTok: 0.123456789, outputUsdPerMTok: 15, cacheReadUsdPerMTok: 0.10, from: 2026-11-01, source: contract 7 }
   gift: { free: true, provider: openai }
   my-embedding: { provider: openai, inputUsdPerMTok: 0.02 }
+  relayed: { provider: openai, inputUsdPerMTok: 3, outputUsdPerMTok: 15, cacheWrite5mUsdPerMTok: 3.75, cacheWrite1hUsdPerMTok: 6 }
 `);
-    const [model, gift, embedding] = config.prices;
+    const [model, gift, embedding, relayed] = config.prices;
 
     expect(model).toMatchObject({
       provider: "anthropic",
@@ -334,6 +335,7 @@ server: { host: "::1", port: 0, adminHost: localhost, adminPort: 0, bodyBytesMax
       isFree: false,
     });
     expect(model?.nanoUsdPerMTok).not.toHaveProperty("cacheWrite5m");
+    expect(relayed?.nanoUsdPerMTok).toMatchObject({ cacheWrite30m: 3_750_000_000n, cacheWrite12h: 6n * USD });
     expect(gift).toMatchObject({ provider: "openai", isFree: true, nanoUsdPerMTok: {}, source: "purser.yaml" });
     expect(embedding).toMatchObject({ kind: "embedding" });
   });

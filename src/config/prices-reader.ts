@@ -104,6 +104,9 @@ function readFree(fields: PriceFields, problems: Problems): boolean {
   return isFree;
 }
 
+/** OpenAI's cache lifetimes are others: the shorter and the longer one have the prices of the shorter and the longer one. */
+const OPENAI_METERS: Partial<Record<TokenMeter, TokenMeter>> = { cacheWrite5m: "cacheWrite30m", cacheWrite1h: "cacheWrite12h" };
+
 /** Input is always needed; output as well, save for OpenAI's embedding models, which have none. */
 function readMeters(
   fields: PriceFields,
@@ -116,7 +119,7 @@ function readMeters(
   for (const meter of PRICE_METERS) {
     const node = fields.get(PRICE_FIELDS[meter])?.value;
     const price = node === undefined ? undefined : readUsd(node, problems);
-    if (price !== undefined) prices[meter] = price;
+    if (price !== undefined) prices[(provider === "openai" ? OPENAI_METERS[meter] : undefined) ?? meter] = price;
   }
   if (isFree) return prices;
   const allowed = "US dollars per million tokens like 3 (or free: true)";

@@ -73,7 +73,8 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
   const counting = countOf(input, model, { fromRequest, isExtension: extension !== undefined });
   const inputTokensBound = Math.min(fromRequest, extended, counting.bound);
   const maxTokens = model === facts.model ? facts.maxTokens : lowered(facts.maxTokens, row?.outputTokensMax);
-  const outputTokensBound = maxTokens ?? row?.outputTokensMax ?? OUTPUT_TOKENS_UNKNOWN_MAX;
+  const eachTokensBound = maxTokens ?? row?.outputTokensMax ?? OUTPUT_TOKENS_UNKNOWN_MAX;
+  const outputTokensBound = eachTokensBound * facts.choices + facts.extraOutputTokens;
   const line = row && boundLine(row, { ...waysOf(facts), inputTokens: inputTokensBound, outputTokens: outputTokensBound });
   const unbounded = row?.isFree === true ? [] : unboundedParts(facts, row);
   const leastMaxTokens = leastUsefulOutput(input);
@@ -91,8 +92,10 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
     unboundedParts: unbounded,
     tenCallsNanoUsd: row === undefined ? undefined : expectedTenCalls(facts, row, model !== facts.model),
     priceIds: row === undefined ? [] : [row.id],
-    // What max_tokens does not bound is not bounded by less of it either.
-    ...(unbounded.length > 0 || leastMaxTokens >= outputTokensBound ? {} : { fit: { leastMaxTokens, usd: line } }),
+    // What max_tokens does not bound is not bounded by less of it either; several answers at once are not made smaller.
+    ...(unbounded.length > 0 || leastMaxTokens >= outputTokensBound || outputTokensBound !== eachTokensBound
+      ? {}
+      : { fit: { leastMaxTokens, usd: line } }),
   };
 }
 
@@ -116,7 +119,13 @@ function leastUsefulOutput({ facts, usualOutputTokens = 0 }: CandidateInput): nu
 }
 
 function waysOf(facts: RequestFacts) {
-  return { cacheWrites: facts.cacheWrites, speed: facts.speed, isUsOnly: facts.isUsOnly, webSearches: webSearchesMax(facts) };
+  return {
+    cacheWrites: facts.cacheWrites,
+    speed: facts.speed,
+    isUsOnly: facts.isUsOnly,
+    isPriority: facts.isPriority,
+    webSearches: webSearchesMax(facts),
+  };
 }
 
 /** How many searches the caps of the request's tools allow. A tool without a cap is an unbounded part and counts none here. */

@@ -138,10 +138,10 @@ describe("the table of design §10", () => {
       { cost: usd(BOUND, TIMED), input: BOUND, output: TIMED, flags: ["unknown"] },
     ],
     [
-      "an answer that came whole and says nothing of its usage: the same",
+      "an answer that came whole and says nothing of its usage: the whole bound, however fast it was written",
       { kind: "completed", status: 200, reading: NOTHING },
       {},
-      { cost: usd(BOUND, TIMED), input: BOUND, output: TIMED, flags: ["unknown"] },
+      { cost: usd(BOUND, 1_000), input: BOUND, output: 1_000, flags: ["unknown"] },
     ],
     [
       "usage with a figure that is no count: the same, whatever else it says",
@@ -151,7 +151,7 @@ describe("the table of design §10", () => {
         reading: { ...FINAL, usage: usageOf({ outputTokens: 1 }, { flags: ["malformed_usage"] }) },
       },
       {},
-      { cost: usd(BOUND, TIMED), input: BOUND, output: TIMED, flags: ["unknown", "malformed_usage"] },
+      { cost: usd(BOUND, 1_000), input: BOUND, output: 1_000, flags: ["unknown", "malformed_usage"] },
     ],
     [
       "a stream that was cut: reported input and the output that time allows",

@@ -153,10 +153,11 @@ function cutUsage(input: SettlementInput, usage: Usage): Usage {
   const written = before.reduce((sum, { tokens }) => sum + tokens.outputTokens, 0);
   const tokens = { ...last.tokens, outputTokens: Math.max(last.tokens.outputTokens, timeBasedOutput(input) - written) };
   const samplings = [...before.toReversed(), { ...last, tokens }];
-  if (!isOpenEnded(input.facts)) return { ...usage, samplings };
+  const serviceTier = usage.serviceTier ?? dearestTier(input);
+  if (!isOpenEnded(input.facts)) return { ...usage, serviceTier, samplings };
   const reported = samplings.reduce((sum, sampling) => sum + totalInputTokens(sampling.tokens), 0);
   tokens[dearestInput(input.facts)] += Math.max(0, input.candidate.inputTokensBound - reported);
-  return { ...usage, samplings, webSearchRequests: Math.max(usage.webSearchRequests, webSearchesMax(input.facts)) };
+  return { ...usage, serviceTier, samplings, webSearchRequests: Math.max(usage.webSearchRequests, webSearchesMax(input.facts)) };
 }
 
 /**
@@ -173,15 +174,17 @@ function dearestInput({ cacheWrites }: RequestFacts): "cacheWrite1hTokens" | "ca
   return cacheWrites === "1h" ? "cacheWrite1hTokens" : "cacheWrite5mTokens";
 }
 
-/** Nothing was reported: the input bound at the dearest meter, the searches allowed, and the output that time allows. */
+/** Nothing was reported: the input bound at the dearest meter, the searches allowed, and the output that may have been written. */
 function unknownUsage(input: SettlementInput): Usage {
-  const { candidate, facts } = input;
-  const tokens: TokenParts = { ...NO_TOKENS, outputTokens: timeBasedOutput(input) };
+  const { candidate, facts, end } = input;
+  // An answer that came whole has all its output, however fast it was written.
+  const outputTokens = end.kind === "completed" ? candidate.outputTokensBound : timeBasedOutput(input);
+  const tokens: TokenParts = { ...NO_TOKENS, outputTokens };
   tokens[dearestInput(facts)] = candidate.inputTokensBound;
   return {
     samplings: [{ kind: "message", model: candidate.model, tokens }],
     webSearchRequests: webSearchesMax(facts),
-    serviceTier: undefined,
+    serviceTier: dearestTier(input),
     speed: facts.speed,
     // Where the request does not say, the account's default decides, and it may be the dearer one.
     isUsOnly: facts.isUsOnly ?? finderFor(input)(candidate.model)?.usOnlyBps !== undefined,
@@ -189,10 +192,18 @@ function unknownUsage(input: SettlementInput): Usage {
   };
 }
 
+/** Where nothing says which tier ran: the dearer one, if it may have been. */
+function dearestTier(input: SettlementInput): Usage["serviceTier"] {
+  const { facts, candidate } = input;
+  const isPriority = facts.isPriority ?? finderFor(input)(candidate.model)?.priorityBps !== undefined;
+  return isPriority ? "priority" : undefined;
+}
+
 function timeBasedOutput({ candidate, facts, sentAtMs, endedAtMs }: SettlementInput): number {
-  const tokensPerSecond = OUTPUT_TOKENS_PER_SECOND_MAX * (facts.speed === "fast" ? FAST_MODE_TIMES : 1);
+  const isFast = facts.speed === "fast" || facts.isPriority === true;
+  const tokensPerSecond = OUTPUT_TOKENS_PER_SECOND_MAX * facts.choices * (isFast ? FAST_MODE_TIMES : 1);
   const seconds = (endedAtMs - sentAtMs) / 1_000 + 1;
-  return Math.min(candidate.outputTokensBound, Math.ceil(seconds * tokensPerSecond));
+  return Math.min(candidate.outputTokensBound, Math.ceil(seconds * tokensPerSecond) + facts.extraOutputTokens);
 }
 
 /** What a running call still needs, once its input was reported. */
@@ -207,6 +218,8 @@ export interface RenewedBounds {
 /** Bounds that a running call still needs; `undefined`: nothing is known that lowers them. */
 export function renewedBounds(reading: MeterReading, candidate: Candidate, facts: RequestFacts): RenewedBounds | undefined {
   if (reading.usage === undefined || reading.usage.flags.includes("malformed_usage") || isOpenEnded(facts)) return undefined;
+  // Which of two prices applies is said at the end.
+  if (reading.usage.serviceTier === undefined && facts.isPriority !== false) return undefined;
   const [last] = reading.usage.samplings;
   if (last === undefined || reading.usage.samplings.length > 1) return undefined;
   const tokens = { ...last.tokens, outputTokens: candidate.outputTokensBound };

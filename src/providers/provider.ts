@@ -47,6 +47,12 @@ export interface RequestFacts {
   speed: "standard" | "fast";
   /** `undefined`: the request does not say, so the account's default applies and the surcharge has to be assumed. */
   isUsOnly: boolean | undefined;
+  /** `undefined`: the request does not say, so the account's default applies, which may be the dearer tier. */
+  isPriority: boolean | undefined;
+  /** How many answers are written side by side, each with up to `maxTokens`. */
+  choices: number;
+  /** Output that may be billed beside what `maxTokens` allows (what was predicted and rejected). */
+  extraOutputTokens: number;
   thinking: { type: string; budgetTokens: number | undefined } | undefined;
   /** True for temperature, top_p or top_k; not for temperature 1, which every model takes. */
   hasSamplingParameters: boolean;

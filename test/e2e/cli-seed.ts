@@ -58,7 +58,7 @@ async function call(ledger: Ledger, seed: SeedCall): Promise<void> {
     inputTokensBound,
     ...(seed.extension === undefined ? {} : { extension: seed.extension }),
     outputTokensBound: 2_048,
-    usdBound: boundCost(row, { ...bound, isUsOnly: false, webSearches: 0 }),
+    usdBound: boundCost(row, { ...bound, isUsOnly: false, isPriority: false, webSearches: 0 }),
     unboundedParts: [],
     tenCallsNanoUsd: undefined,
     priceIds: [row.id],

@@ -5,7 +5,7 @@ import { NO_TOKENS, type Sampling, type Usage } from "../usage/usage.ts";
 import { boundAt, boundCost, boundLine, outputWithin, type BoundCostInput } from "./bound.ts";
 import { readShippedRows } from "../../../test/figures/shipped-prices.ts";
 import { buildPriceBook, dearestRow } from "./price-book.ts";
-import type { PriceRow } from "./price.ts";
+import { hasOwnCacheWrites, type PriceRow } from "./price.ts";
 import { rateUsage } from "./rate.ts";
 import { newPriceRow } from "./rows.ts";
 
@@ -25,6 +25,7 @@ const PLAIN: BoundCostInput = {
   cacheWrites: "none",
   speed: "standard",
   isUsOnly: false,
+  isPriority: false,
   webSearches: 0,
 };
 const boundUsd = (model: string, input: Partial<BoundCostInput>): string => {
@@ -74,14 +75,16 @@ function usageWithin(
   row: PriceRow,
   input: BoundCostInput,
   cuts: readonly number[],
-  ways: { isBatch: boolean; isFast: boolean; isUs: boolean },
+  ways: { isBatch: boolean; isFast: boolean; isUs: boolean; isPriority: boolean },
 ): Usage {
   const [first = 0, second = 0, read = 0, write5m = 0, write1h = 0, used = 0] = cuts;
+  const isPriority = ways.isPriority && input.isPriority !== false && row.priorityBps !== undefined;
   const shares = [first, (1 - first) * second, (1 - first) * (1 - second)];
   const samplings = shares.map((share): Sampling => {
     const total = Math.floor(input.inputTokens * share * used);
     const cacheReadTokens = row.nanoUsdPerMTok.cacheRead === undefined ? 0 : Math.floor(total * read);
-    const cacheWrite5mTokens = input.cacheWrites === "none" ? 0 : Math.floor((total - cacheReadTokens) * write5m);
+    const isWritten = input.cacheWrites !== "none" || hasOwnCacheWrites(row);
+    const cacheWrite5mTokens = !isWritten ? 0 : Math.floor((total - cacheReadTokens) * write5m);
     const cacheWrite1hTokens =
       input.cacheWrites === "1h" ? Math.floor((total - cacheReadTokens - cacheWrite5mTokens) * write1h) : 0;
     const uncachedInputTokens = total - cacheReadTokens - cacheWrite5mTokens - cacheWrite1hTokens;
@@ -92,7 +95,7 @@ function usageWithin(
   return {
     samplings,
     webSearchRequests: Math.floor(input.webSearches * used),
-    serviceTier: ways.isBatch ? "batch" : "standard",
+    serviceTier: ways.isBatch ? "batch" : isPriority ? "priority" : "standard",
     speed: ways.isFast && input.speed === "fast" ? "fast" : "standard",
     isUsOnly: ways.isUs && input.isUsOnly !== false && row.usOnlyBps !== undefined,
     flags: [],
@@ -105,9 +108,12 @@ const inputFor = (row: PriceRow): fc.Arbitrary<BoundCostInput> =>
     inputTokens: fc.oneof(fc.nat({ max: 1_100_000 }), fc.constantFrom(100_000, 100_001, 200_000, 200_001, 272_000, 272_001)),
     outputTokens: fc.nat({ max: 128_000 }),
     cacheWrites: fc.constantFrom(
-      ...(row.nanoUsdPerMTok.cacheWrite1h === undefined ? (["none"] as const) : (["none", "5m", "1h"] as const)),
+      ...((row.nanoUsdPerMTok.cacheWrite1h ?? row.nanoUsdPerMTok.cacheWrite12h) === undefined
+        ? (["none"] as const)
+        : (["none", "5m", "1h"] as const)),
     ),
     speed: fc.constantFrom(...(row.fastBps === undefined ? (["standard"] as const) : (["standard", "fast"] as const))),
+    isPriority: fc.constantFrom(...(row.priorityBps === undefined ? [false, undefined] : [true, false, undefined])),
     isUsOnly: fc.constantFrom(...(row.usOnlyBps === undefined ? [false, undefined] : [true, false, undefined])),
     webSearches: row.nanoUsdPerWebSearch === undefined ? fc.constant(0) : fc.nat({ max: 10 }),
   });
@@ -117,7 +123,7 @@ const corner = fc.oneof(share, fc.constantFrom(0, 1));
 describe("every row of the price book", () => {
   const all = [...rows, ...["anthropic", "openai"].map((provider) => dearestRow(rows, provider, NOW_MS) as PriceRow)];
   test.each(all.map((row) => [row.id, row] as const))("bounds all usage within the bounds: %s", (_, row) => {
-    const ways = fc.record({ isBatch: fc.boolean(), isFast: fc.boolean(), isUs: fc.boolean() });
+    const ways = fc.record({ isBatch: fc.boolean(), isFast: fc.boolean(), isUs: fc.boolean(), isPriority: fc.boolean() });
     let priced = 0;
     fc.assert(
       fc.property(inputFor(row), fc.array(corner, { minLength: 6, maxLength: 6 }), ways, (input, cuts, how) => {

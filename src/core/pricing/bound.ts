@@ -4,7 +4,7 @@
  * Invariant: no usage within the bounds is ever rated above the bound (held by a property test over every row of the book).
  */
 import { toNanoUsd, ZERO_USD, type NanoUsd } from "../money/money.ts";
-import type { PriceRow, TokenMeter, TokenPrices } from "./price.ts";
+import { hasOwnCacheWrites, type PriceRow, type TokenMeter, type TokenPrices } from "./price.ts";
 import { ONCE_BPS } from "./rate.ts";
 
 /** How much a call can use at most, and in which ways it may run. */
@@ -18,6 +18,8 @@ export interface BoundCostInput {
   speed: "standard" | "fast";
   /** `undefined`: not said, so the account's default may be US-only, and the surcharge counts where the model has one. */
   isUsOnly: boolean | undefined;
+  /** `undefined`: not said, so the account's default may be a priority tier, and its multiplier counts where the model has one. */
+  isPriority: boolean | undefined;
   webSearches: number;
 }
 
@@ -48,14 +50,17 @@ export function boundCost(row: PriceRow, input: BoundCostInput): NanoUsd | undef
 export function boundLine(row: PriceRow, input: BoundCostInput): BoundLine | undefined {
   if (row.isFree) return { fixed: 0n, perOutputToken: 0n, searches: ZERO_USD };
   const speedBps = input.speed === "fast" ? row.fastBps : ONCE_BPS;
-  const geoBps = input.isUsOnly === false ? ONCE_BPS : (row.usOnlyBps ?? (input.isUsOnly === true ? undefined : ONCE_BPS));
+  const geoBps = surchargeBps(row.usOnlyBps, input.isUsOnly);
+  const priorityBps = surchargeBps(row.priorityBps, input.isPriority);
   const nanoUsdPerSearch = input.webSearches === 0 ? ZERO_USD : row.nanoUsdPerWebSearch;
   const inputPrice = input.inputTokens === 0 ? ZERO_USD : dearestInput(row, input);
   const outputPrice = input.outputTokens === 0 ? ZERO_USD : dearestOutput(row, input);
-  if (speedBps === undefined || geoBps === undefined || nanoUsdPerSearch === undefined) return undefined;
+  if (speedBps === undefined || geoBps === undefined || priorityBps === undefined || nanoUsdPerSearch === undefined)
+    return undefined;
   if (inputPrice === undefined || outputPrice === undefined) return undefined;
 
-  const factor = BigInt(Math.max(speedBps, ONCE_BPS)) * BigInt(Math.max(geoBps, ONCE_BPS));
+  // No model runs fast and with priority at once.
+  const factor = BigInt(Math.max(speedBps, priorityBps, ONCE_BPS)) * BigInt(Math.max(geoBps, ONCE_BPS));
   return {
     fixed: BigInt(input.inputTokens) * inputPrice * factor,
     perOutputToken: outputPrice * factor,
@@ -79,6 +84,11 @@ export function outputWithin({ fixed, perOutputToken, searches }: BoundLine, nan
   return tokens < BigInt(most) ? Number(tokens) : most;
 }
 
+/** What is not said may apply where it has a price; what is asked for needs one. */
+function surchargeBps(bps: number | undefined, isAsked: boolean | undefined): number | undefined {
+  return isAsked === false ? ONCE_BPS : (bps ?? (isAsked === true ? undefined : ONCE_BPS));
+}
+
 /** Every set of prices some sampling of the call may be rated by: input may be spread over several samplings, so base always counts. */
 function reachablePrices(row: PriceRow, inputTokens: number): TokenPrices[] {
   const tiers = row.tiers.filter(({ aboveInputTokens }) => inputTokens > aboveInputTokens);
@@ -100,11 +110,6 @@ function dearestInput(row: PriceRow, input: BoundCostInput): NanoUsd | undefined
 
 function dearestOutput(row: PriceRow, input: BoundCostInput): NanoUsd | undefined {
   return dearest(reachablePrices(row, input.inputTokens), ["output"], []);
-}
-
-/** True for rows whose provider has cache lifetimes of its own (30 minutes, 12 hours) instead of 5 minutes and 1 hour. */
-function hasOwnCacheWrites(row: PriceRow): boolean {
-  return row.nanoUsdPerMTok.cacheWrite30m !== undefined;
 }
 
 function dearest(prices: readonly TokenPrices[], needed: TokenMeter[], possible: TokenMeter[]): NanoUsd | undefined {

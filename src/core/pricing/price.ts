@@ -69,3 +69,8 @@ export interface PriceBook {
   readonly rows: readonly PriceRow[];
   find(provider: string, model: string, atMs: number): PriceRow | undefined;
 }
+
+/** True for rows whose provider has cache lifetimes of its own (30 minutes, 12 hours) instead of 5 minutes and 1 hour. */
+export function hasOwnCacheWrites(row: PriceRow): boolean {
+  return row.nanoUsdPerMTok.cacheWrite30m !== undefined;
+}

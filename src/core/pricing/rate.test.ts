@@ -67,6 +67,30 @@ describe("rating one call", () => {
     expect(costUsd("claude-opus-5-5", { uncachedInputTokens: 1_000, outputTokens: 500 }, how)).toBe(expected);
   });
 
+  test.each<[string, Partial<TokenParts>, Partial<Usage>, string]>([
+    // 1000·2 + 2000·0.1 + 3000·2.5 + 4000·5 + 500·10, all ÷ 1,000,000
+    [
+      "cache writes of both its lifetimes",
+      {
+        uncachedInputTokens: 1_000,
+        cacheReadTokens: 2_000,
+        cacheWrite5mTokens: 3_000,
+        cacheWrite1hTokens: 4_000,
+        outputTokens: 500,
+      },
+      {},
+      "0.0347",
+    ],
+    ["the priority tier at twice the price", { uncachedInputTokens: 1_000 }, { serviceTier: "priority" }, "0.004"],
+    ["the flex tier at half the price", { uncachedInputTokens: 1_000 }, { serviceTier: "flex" }, "0.001"],
+    // Above 272,000 tokens of input everything is dearer: input and cache twice, output once and a half.
+    ["a long prompt", { uncachedInputTokens: 1, cacheReadTokens: 272_000, outputTokens: 100 }, {}, "0.055904"],
+  ])("charges OpenAI's %s", (_, tokens, how, expected) => {
+    const rated = rateUsage(usageOf("gpt-6.2-sol", tokens, how), (model) => book.find("openai", model, NOW_MS));
+
+    expect(costOf(rated)).toBe(expected);
+  });
+
   test("charges a web search one cent, whatever multiplies the tokens", () => {
     const rest: Partial<Usage> = { webSearchRequests: 3, serviceTier: "batch", isUsOnly: true };
     expect(costUsd("claude-opus-5-5", { uncachedInputTokens: 1_000 }, rest)).toBe("0.0322");

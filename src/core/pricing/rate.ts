@@ -5,13 +5,13 @@
  */
 import { formatDecimal, formatUsd, toNanoUsd, ZERO_USD, type NanoUsd } from "../money/money.ts";
 import { totalInputTokens, type Sampling, type TokenParts, type Usage } from "../usage/usage.ts";
-import type { PriceRow, TokenMeter, TokenPrices } from "./price.ts";
+import { hasOwnCacheWrites, type PriceRow, type TokenMeter, type TokenPrices } from "./price.ts";
 
 /** What a cost part counts. */
 export type CostMeter = TokenMeter | "webSearch";
 
 /** A way of running that multiplies the price of tokens. */
-export type MultiplierName = "batch" | "priority" | "fast" | "usOnly";
+export type MultiplierName = "batch" | "priority" | "flex" | "fast" | "usOnly";
 
 /** One line of a cost, complete enough to check by hand: quantity ÷ unitQuantity × unitUsd × multipliers = costUsd. */
 export interface CostPart {
@@ -59,12 +59,12 @@ const TOKENS_PER_MTOK = 1_000_000n;
 const EXACT_PER_NANO_USD = TOKENS_PER_MTOK * BPS ** BigInt(MULTIPLIERS_MAX);
 const EXACT_DIGITS = 27;
 
-/** Which part of a sampling each meter prices. OpenAI's write meters get their quantities once its usage is read. */
-const METER_OF_PART: readonly [keyof TokenParts, TokenMeter][] = [
+/** Which part of a sampling each meter prices, and which one does in rows of a provider with cache lifetimes of its own. */
+const METER_OF_PART: readonly [keyof TokenParts, TokenMeter, TokenMeter?][] = [
   ["uncachedInputTokens", "uncachedInput"],
   ["cacheReadTokens", "cacheRead"],
-  ["cacheWrite5mTokens", "cacheWrite5m"],
-  ["cacheWrite1hTokens", "cacheWrite1h"],
+  ["cacheWrite5mTokens", "cacheWrite5m", "cacheWrite30m"],
+  ["cacheWrite1hTokens", "cacheWrite1h", "cacheWrite12h"],
   ["outputTokens", "output"],
 ];
 
@@ -117,7 +117,8 @@ function rateSampling(sampling: Sampling, usage: Usage, row: PriceRow | undefine
   const multipliers = chooseMultipliers(usage, row, model, sheet);
   const prices = pricesFor(row, totalInputTokens(tokens));
   if (prices !== row.nanoUsdPerMTok) sheet.isTierReached = true;
-  for (const [part, meter] of counted) {
+  for (const [part, usual, own] of counted) {
+    const meter = own !== undefined && hasOwnCacheWrites(row) ? own : usual;
     const price = prices[meter];
     if (price === undefined) sheet.missing.push({ model, meter });
     else
@@ -154,6 +155,7 @@ function chooseMultipliers(usage: Usage, row: PriceRow, model: string, sheet: Sh
   const wanted: [MultiplierName, number | undefined, boolean][] = [
     ["batch", row.batchBps, usage.serviceTier === "batch"],
     ["priority", row.priorityBps, usage.serviceTier === "priority"],
+    ["flex", row.flexBps, usage.serviceTier === "flex"],
     ["fast", row.fastBps, usage.speed === "fast"],
     ["usOnly", row.usOnlyBps, usage.isUsOnly],
   ];

@@ -9,7 +9,9 @@ export interface TokenParts {
   /** Input neither read from nor written to a cache. */
   uncachedInputTokens: number;
   cacheReadTokens: number;
+  /** Written with the provider's shorter lifetime: 5 minutes at Anthropic, 30 at OpenAI. */
   cacheWrite5mTokens: number;
+  /** Written with the longer one: an hour at Anthropic, twelve at OpenAI. */
   cacheWrite1hTokens: number;
   /** All output, reasoning included: what is billed as output. */
   outputTokens: number;
@@ -31,7 +33,7 @@ export interface Usage {
   samplings: Sampling[];
   webSearchRequests: number;
   /** The tier that really ran. */
-  serviceTier: "standard" | "batch" | "priority" | undefined;
+  serviceTier: "standard" | "batch" | "priority" | "flex" | undefined;
   speed: "standard" | "fast" | undefined;
   /** True if inference ran in the US only, at the provider's surcharge. */
   isUsOnly: boolean;

@@ -47,6 +47,10 @@ function toFacts(reading: RequestReading, model: string, modelSpan: Span): Reque
     cacheWrites: reading.cacheWrites,
     speed: reading.speed,
     isUsOnly: reading.isUsOnly,
+    // Priority Tier has the list price.
+    isPriority: false,
+    choices: 1,
+    extraOutputTokens: 0,
     thinking: reading.thinking,
     hasSamplingParameters: reading.hasSamplingParameters,
     features: [...reading.features],
