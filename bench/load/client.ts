@@ -32,6 +32,8 @@ export interface LoadResult {
 
 interface Answer {
   status: number;
+  /** Status line and headers. */
+  head: string;
   payloadBytes: number;
   sentMs: number;
   firstByteMs: number;
@@ -69,6 +71,11 @@ export class Connection {
     this.#socket.on("close", () => this.#failed?.(new Error("the connection was closed before its answer")));
   }
 
+  /** Resolves once it is connected. */
+  get opened(): Promise<void> {
+    return this.#socket.connecting ? new Promise((resolve) => this.#socket.once("connect", () => resolve())) : Promise.resolve();
+  }
+
   get isOpen(): boolean {
     return !this.#socket.destroyed && this.#socket.writable;
   }
@@ -101,6 +108,7 @@ export class Connection {
     const { head, payloadBytes } = this.#message;
     const answer = {
       status: Number(head.slice(9, 12)),
+      head,
       payloadBytes,
       sentMs: this.#sentMs,
       firstByteMs: this.#firstByteMs,

@@ -19,6 +19,7 @@ import {
 } from "./traffic.ts";
 
 const PACE_MS = 10;
+const SLOW_MS = 500;
 /** claude-opus-5-5, dollars 4 and 20 per million tokens, typed by hand: this bill knows nothing of Purser's prices. */
 const CALL_NANO_USD = INPUT_TOKENS * 4_000 + OUTPUT_TOKENS * 20_000;
 
@@ -65,6 +66,11 @@ function answer(socket: Socket, tail: string): void {
   } else if (manner === "error") {
     bill.errors += 1;
     socket.write(ERROR_ANSWER);
+  } else if (manner === "slow") {
+    setTimeout(() => {
+      bill.answered += 1;
+      socket.write(JSON_ANSWER);
+    }, SLOW_MS);
   } else if (!isStream) {
     bill.answered += 1;
     socket.write(JSON_ANSWER);

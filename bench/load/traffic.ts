@@ -11,9 +11,9 @@ export const SESSION = "session-0000";
 
 /**
  * What the provider is asked for, in the last bytes of the body, where it finds it without parsing:
- * `plain` at once, `paced` an event every 10 ms, `held` the beginning only, until it is told to go on; the others are faults.
+ * `plain` at once, `slow` after half a second, `paced` an event every 10 ms, `held` the beginning only, until it is told to go on; the others are faults.
  */
-export type Manner = "plain" | "paced" | "held" | "error" | "reset" | "cut";
+export type Manner = "plain" | "slow" | "paced" | "held" | "error" | "reset" | "cut";
 
 export interface RequestOptions {
   /** Of the body. */

@@ -99,12 +99,12 @@ export async function keepOwner(input: {
       if (isWritable) notifier.warn(isLedgerUnavailable(error) ? "ledger_unavailable" : "internal_error", { reason });
       isWritable = false;
     }
-    if (!isClosed) cancelTimer = clock.after(BEAT_MS, () => void beatAgain(), true);
+    if (!isClosed) cancelTimer = clock.after(BEAT_MS, () => void beatAgain());
   }
 
   await beat();
   await recoverOrphans();
-  cancelTimer = clock.after(BEAT_MS, () => void beatAgain(), true);
+  cancelTimer = clock.after(BEAT_MS, () => void beatAgain());
   return {
     isLedgerWritable: () => isWritable,
     async close() {

@@ -13,6 +13,8 @@ import type { Provider } from "../providers/provider.ts";
 
 /** How long a caller that was refused may go on sending before the connection ends: closed at once, it would not see the answer. */
 const LINGER_MS = 2_000;
+/** Bodies up to this (bytes) are waited for, and the connection is kept: most have arrived by then, and a new connection costs more. */
+const AWAITED_BODY_BYTES_MAX = 65_536;
 
 interface Shaping {
   provider: Provider;
@@ -29,11 +31,13 @@ export function sendRefusal(
 ): void {
   const userAgent = request.headers["user-agent"];
   const shaped = provider.shapeError(refusal, { userAgent, requestId: refusal.details.callId ?? ids.next("call") });
+  const isKept = request.complete || Number(request.headers["content-length"] ?? Infinity) <= AWAITED_BODY_BYTES_MAX;
   // A body that was not read to its end would be taken for the next request.
-  if (!request.complete) response.shouldKeepAlive = false;
+  if (!isKept) response.shouldKeepAlive = false;
   const headers = Object.entries(shaped.headers).flat();
   response.writeHead(shaped.status, [...headers, "content-length", String(Buffer.byteLength(shaped.body)), ...more]);
-  if (request.complete) response.end(shaped.body);
+  // What is still to come of a body that is waited for is thrown away by Node, once the answer ends.
+  if (isKept) response.end(shaped.body);
   else lingerThenEnd(request, response, shaped.body);
 }
 

@@ -16,12 +16,18 @@ const HEAP_SHARE_MAX = 0.92;
 export const OPEN_CALLS_MAX = 5_000;
 /** How often this process is looked at: one look tells that it has recovered. */
 const LOOK_MS = 100;
-/** Late at so many looks in a row, a loop is behind for a second or more: a single pause is over when it is seen. */
-const LATE_LOOKS_MIN = 4;
+/** Late twice in a row, and by so much within four looks, it is behind: a single pause of the loop, or of a disk, is over when it is seen. */
+const LATE_MS_MIN = 800;
+const LOOKS = 4;
+/** Who was behind so lately is so again at the first late look: otherwise each time the door opens, more is taken on than can be done. */
+const STILL_WARY_MS = 5_000;
 
 /** How this process does. */
 export interface LoadProbe {
-  /** How late the event loop has been for a while. */
+  /**
+   * How late the event loop is, or how long the ledger has kept an operation waiting, whichever is more; 0 while neither has been late for
+   * some time.
+   */
   lagMs(): number;
   /** Of the heap that the process may have, the part in use: 0 to 1. */
   heapShare(): number;
@@ -70,21 +76,32 @@ export function createDoor(probe: LoadProbe, openCallsMax = OPEN_CALLS_MAX): Doo
   };
 }
 
-/** Looks at this process ten times a second. */
-export function createLoadProbe(): LoadProbe {
+/**
+ * Looks at this process ten times a second.
+ *
+ * @param waitedMs how long the ledger has kept an operation waiting: its thread has its own share of the work, and can be what is behind.
+ */
+export function createLoadProbe(waitedMs: () => number = () => 0): LoadProbe {
   let dueAtMs = performance.now() + LOOK_MS;
-  const latest = Array.from({ length: LATE_LOOKS_MIN }, () => 0);
+  const latest = Array.from({ length: LOOKS }, () => 0);
+  let waryUntilMs = -Infinity;
   let heapShare = 0;
   const timer = setInterval(() => {
     const nowMs = performance.now();
     latest.shift();
-    latest.push(Math.max(0, nowMs - dueAtMs));
+    latest.push(Math.max(0, nowMs - dueAtMs, waitedMs()));
     dueAtMs = nowMs + LOOK_MS;
+    const isLate = latest.slice(-2).every((lateMs) => lateMs > LAG_MS_MAX);
+    if (isLate && latest.reduce((sum, lateMs) => sum + lateMs, 0) >= LATE_MS_MIN) waryUntilMs = nowMs + STILL_WARY_MS;
     const { used_heap_size: used, heap_size_limit: most } = getHeapStatistics();
     heapShare = used / most;
   }, LOOK_MS).unref();
   return {
-    lagMs: () => Math.min(...latest),
+    lagMs() {
+      const nowMs = performance.now();
+      // The loop may be late since the last look, in the middle of a turn that takes on hundreds of calls.
+      return nowMs < waryUntilMs ? Math.max(latest.at(-1) ?? 0, nowMs - dueAtMs, waitedMs()) : 0;
+    },
     heapShare: () => heapShare,
     close: () => clearInterval(timer),
   };

@@ -69,6 +69,9 @@ export interface Gateway {
   close(deadlineMs: number): Promise<{ cut: number }>;
 }
 
+/** Connections that wait to be accepted: beyond it the operating system drops them without a word. It caps this where it allows less. */
+const BACKLOG = 4_096;
+
 /** Opens the ledger, recovers what dead processes left, and listens. */
 export async function startGateway(input: GatewayInput): Promise<Gateway> {
   const ledger = input.ledger ?? (await openSqliteLedger({ path: input.config.ledger.path }));
@@ -88,7 +91,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
 
   const accounts = openAccounts(input);
   const closeAccounts = (): Promise<unknown> => Promise.all(Object.values(accounts).map(({ upstream }) => upstream.close()));
-  const load = input.load ?? createLoadProbe();
+  const load = input.load ?? createLoadProbe(() => ledger.waitedMs());
   const door = createDoor(load, input.openCallsMax);
   const slowBodies = createSlowBodies(clock, input.timeouts?.slowBodyMs);
   const server = createGatewayServer({
@@ -111,7 +114,8 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(input.config.server.port, input.config.server.host, () => {
+    const { port, host } = input.config.server;
+    server.listen({ port, host, backlog: BACKLOG }, () => {
       server.off("error", reject);
       resolve();
     });

@@ -69,6 +69,8 @@ export interface Ledger {
 
   /** A number that changes whenever another process changed the ledger, and not by changes of this one: what its waiters watch. */
   revision(): Promise<number>;
+  /** For how long (ms) the first of the operations that are not answered yet has waited; 0: none waits. More and more: it cannot keep up. */
+  waitedMs(): number;
   close(): Promise<void>;
 }
 

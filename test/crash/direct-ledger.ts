@@ -95,6 +95,7 @@ export class DirectLedger implements Ledger {
   keys: Ledger["keys"] = () => this.#ask({ kind: "keys" });
   revokeKey: Ledger["revokeKey"] = ({ keyId, atMs }) => this.#do({ kind: "revokeKey", keyId, atMs });
   revision: Ledger["revision"] = () => this.#do({ kind: "revision" });
+  waitedMs: Ledger["waitedMs"] = () => 0;
   close: Ledger["close"] = () => Promise.resolve(this.end());
 }
 

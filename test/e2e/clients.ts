@@ -10,8 +10,6 @@ export interface ClientCall {
   url: string;
   model: string;
   headers?: Record<string, string>;
-  /** What requests are made with; absent: the client's own. */
-  fetch?: typeof globalThis.fetch;
 }
 
 export interface RealClient {
@@ -26,8 +24,8 @@ const maxTokens = 64;
 export const REAL_CLIENTS: RealClient[] = [
   {
     name: "@anthropic-ai/sdk 1.x",
-    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
-      const client = new Anthropic({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers, fetch });
+    async call({ url, model, headers = {} }) {
+      const client = new Anthropic({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers });
       const message = await client.messages.create({
         model,
         max_tokens: maxTokens,
@@ -38,16 +36,16 @@ export const REAL_CLIENTS: RealClient[] = [
   },
   {
     name: "@anthropic-ai/sdk 1.x, streamed",
-    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
-      const client = new Anthropic({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers, fetch });
+    async call({ url, model, headers = {} }) {
+      const client = new Anthropic({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers });
       const stream = client.messages.stream({ model, max_tokens: maxTokens, messages: [{ role: "user", content: prompt }] });
       return JSON.stringify((await stream.finalMessage()).content);
     },
   },
   {
     name: "@anthropic-ai/sdk 0.137",
-    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
-      const client = new AnthropicOld({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers, fetch });
+    async call({ url, model, headers = {} }) {
+      const client = new AnthropicOld({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers });
       const message = await client.messages.create({
         model,
         max_tokens: maxTokens,
@@ -58,23 +56,23 @@ export const REAL_CLIENTS: RealClient[] = [
   },
   {
     name: "@anthropic-ai/sdk 0.137, streamed",
-    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
-      const client = new AnthropicOld({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers, fetch });
+    async call({ url, model, headers = {} }) {
+      const client = new AnthropicOld({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers });
       const stream = client.messages.stream({ model, max_tokens: maxTokens, messages: [{ role: "user", content: prompt }] });
       return JSON.stringify((await stream.finalMessage()).content);
     },
   },
   {
     name: "ai 7 with @ai-sdk/anthropic 4",
-    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
-      const anthropic = createAnthropic({ apiKey: "sk-test", baseURL: `${url}/v1`, headers, fetch });
+    async call({ url, model, headers = {} }) {
+      const anthropic = createAnthropic({ apiKey: "sk-test", baseURL: `${url}/v1`, headers });
       return (await generateText({ model: anthropic(model), prompt, maxOutputTokens: maxTokens })).text;
     },
   },
   {
     name: "ai 7 with @ai-sdk/anthropic 4, streamed",
-    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
-      const anthropic = createAnthropic({ apiKey: "sk-test", baseURL: `${url}/v1`, headers, fetch });
+    async call({ url, model, headers = {} }) {
+      const anthropic = createAnthropic({ apiKey: "sk-test", baseURL: `${url}/v1`, headers });
       let failure: unknown;
       const result = streamText({
         model: anthropic(model),
@@ -92,13 +90,13 @@ export const REAL_CLIENTS: RealClient[] = [
   },
   {
     name: "@langchain/anthropic 1.5",
-    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
+    async call({ url, model, headers = {} }) {
       const chat = new ChatAnthropic({
         model,
         maxTokens,
         apiKey: "sk-test",
         anthropicApiUrl: url,
-        clientOptions: { defaultHeaders: headers, fetch },
+        clientOptions: { defaultHeaders: headers },
       });
       return JSON.stringify((await chat.invoke(prompt)).content);
     },

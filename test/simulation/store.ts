@@ -149,6 +149,7 @@ export function openHandle(world: StoreWorld, client: StoreClient, base: Ledger)
     keys: asking(() => base.keys()),
     revokeKey: asking((input) => base.revokeKey(input)),
     revision: asking(() => books.revisionFor(base, own)),
+    waitedMs: () => 0,
     close: () => Promise.resolve(),
   };
   return {

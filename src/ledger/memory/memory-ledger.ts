@@ -178,6 +178,9 @@ export class MemoryLedger implements Ledger {
   async revision(): Promise<number> {
     return 0;
   }
+  waitedMs(): number {
+    return 0;
+  }
   async close(): Promise<void> {
     this.#isClosed = true;
   }

@@ -24,8 +24,6 @@ export interface OpenSqliteLedgerInput {
   lockWaitMs?: number;
   /** The most pages of 4,096 bytes the file may grow to. @defaultValue SQLite's own limit, far above any disk */
   pagesMax?: number;
-  /** True: the ledger's threads keep the process from ending only while something is asked of them. @defaultValue false */
-  isBackground?: boolean;
 }
 
 /**
@@ -35,12 +33,12 @@ export interface OpenSqliteLedgerInput {
  * {@link LedgerUnavailableError} if another program holds its lock.
  */
 export async function openSqliteLedger(input: OpenSqliteLedgerInput): Promise<Ledger> {
-  const { path, seed = process.pid, lockWaitMs = 5_000, pagesMax, isBackground = false } = input;
+  const { path, seed = process.pid, lockWaitMs = 5_000, pagesMax } = input;
   const data: ThreadData = { path: resolve(path), pagesMax, seed, lockWaitMs };
-  const writer = new Thread<Work>(threadFile("writer"), data, isBackground);
+  const writer = new Thread<Work>(threadFile("writer"), data);
   await writer.start();
   // Reading threads start with the first query: many a process only writes.
-  const reader = (): Thread<Query> => new Thread<Query>(threadFile("reader"), data, isBackground);
+  const reader = (): Thread<Query> => new Thread<Query>(threadFile("reader"), data);
   return new SqliteLedger({ writer, quick: reader(), slow: reader() });
 }
 
@@ -118,6 +116,9 @@ class SqliteLedger implements Ledger {
 
   async revision(): Promise<number> {
     return (await this.#writer.ask({ kind: "revision" })) as number;
+  }
+  waitedMs(): number {
+    return this.#writer.waitedMs();
   }
 
   async close(): Promise<void> {

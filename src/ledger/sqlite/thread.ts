@@ -14,6 +14,7 @@ interface Message {
 }
 
 interface Pending {
+  askedAtMs: number;
   message: Message | undefined;
   resolve: (value: unknown) => void;
   reject: (error: Error) => void;
@@ -25,7 +26,6 @@ const MESSAGES_IN_FLIGHT_MAX = 2;
 export class Thread<Of> {
   readonly #file: URL;
   readonly #data: ThreadData;
-  readonly #isBackground: boolean;
   readonly #pending = new Map<number, Pending>();
   readonly #inFlight = new Set<Message>();
   #gathered: Asked<Of>[] = [];
@@ -35,12 +35,8 @@ export class Thread<Of> {
   #closed: Promise<void> | undefined;
   #lastId = 0;
 
-  /**
-   * @param file the thread's own file.
-   * @param isBackground true: it keeps the process from ending only while something is asked of it.
-   */
-  constructor(file: URL, data: ThreadData, isBackground: boolean) {
-    this.#isBackground = isBackground;
+  /** @param file the thread's own file. */
+  constructor(file: URL, data: ThreadData) {
     this.#file = file;
     this.#data = data;
   }
@@ -61,10 +57,17 @@ export class Thread<Of> {
   #gather(what: Of): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = (this.#lastId += 1);
-      this.#pending.set(id, { message: undefined, resolve, reject });
+      this.#pending.set(id, { askedAtMs: performance.now(), message: undefined, resolve, reject });
       this.#gathered.push({ id, what });
       this.#sendSoon();
     });
+  }
+
+  /** For how long the first question that is not answered yet has waited (ms); 0: there is none. */
+  waitedMs(): number {
+    // Questions stand in the order in which they were asked.
+    for (const { askedAtMs } of this.#pending.values()) return performance.now() - askedAtMs;
+    return 0;
   }
 
   /** Ends the thread once everything asked before is answered. */
@@ -78,7 +81,6 @@ export class Thread<Of> {
     const worker = this.#worker;
     if (worker === undefined) return;
     this.#send(true);
-    worker.ref();
     const hasExited = new Promise<void>((resolve) => {
       worker.once("exit", () => resolve());
     });
@@ -111,7 +113,6 @@ export class Thread<Of> {
       });
     });
     this.#worker = worker;
-    this.#letGoIfIdle();
     return worker;
   }
 
@@ -119,12 +120,6 @@ export class Thread<Of> {
     ids.forEach((id, index) => this.#take(id)?.resolve(values[index]));
     for (const { id, error } of failures) this.#take(id)?.reject(readError(error));
     if (this.#gathered.length > 0) this.#sendSoon();
-    this.#letGoIfIdle();
-  }
-
-  /** What is gathered holds the process by itself, until it is sent. */
-  #letGoIfIdle(): void {
-    if (this.#isBackground && this.#inFlight.size === 0) this.#worker?.unref();
   }
 
   #take(id: number): Pending | undefined {
@@ -177,7 +172,6 @@ export class Thread<Of> {
     }
     const message = { left: ids.length };
     this.#inFlight.add(message);
-    if (this.#isBackground) worker.ref();
     for (const id of ids) {
       const pending = this.#pending.get(id);
       if (pending !== undefined) pending.message = message;
