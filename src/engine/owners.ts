@@ -99,12 +99,12 @@ export async function keepOwner(input: {
       if (isWritable) notifier.warn(isLedgerUnavailable(error) ? "ledger_unavailable" : "internal_error", { reason });
       isWritable = false;
     }
-    if (!isClosed) cancelTimer = clock.after(BEAT_MS, () => void beatAgain());
+    if (!isClosed) cancelTimer = clock.after(BEAT_MS, () => void beatAgain(), true);
   }
 
   await beat();
   await recoverOrphans();
-  cancelTimer = clock.after(BEAT_MS, () => void beatAgain());
+  cancelTimer = clock.after(BEAT_MS, () => void beatAgain(), true);
   return {
     isLedgerWritable: () => isWritable,
     async close() {

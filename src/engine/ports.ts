@@ -7,8 +7,12 @@ import type { Alert } from "../core/decisions/alerts.ts";
 export interface Clock {
   /** Epoch milliseconds. Never goes back within a process. */
   nowMs(): number;
-  /** Calls back once after a while; the returned function cancels it. */
-  after(waitMs: number, callBack: () => void): () => void;
+  /**
+   * Calls back once after a while; the returned function cancels it.
+   *
+   * @param isBackground nobody waits for it: a process may end before it is due.
+   */
+  after(waitMs: number, callBack: () => void, isBackground?: boolean): () => void;
 }
 
 export interface IdSource {

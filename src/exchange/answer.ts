@@ -14,6 +14,9 @@ export const HELD_BYTES_MAX = 1_024 * 1_024;
 /** With `onClientAbort: drain`, an answer nobody waits for is read on for at most this long. */
 export const DRAIN_MS_MAX = 120_000;
 
+/** The answer to a count is one number, and a few words around it. */
+export const COUNT_BYTES_MAX = 64 * 1_024;
+
 /** True if an answer is held until it proves long. */
 export function isHeld(headers: RawHeaders): boolean {
   return !isEventStream(headers) && declaredLength(headers) <= HELD_BYTES_MAX;

@@ -33,9 +33,10 @@ export function createSystemClock(clocks = THIS_MACHINE): Clock {
       lastMonotonicMs = monotonicMs;
       return Math.floor(lastMs);
     },
-    after(waitMs, callBack) {
+    after(waitMs, callBack, isBackground = false) {
       // setTimeout holds at most 2^31 - 1 ms; whoever waits longer looks again then.
       const timer = setTimeout(callBack, Math.min(waitMs, 2 ** 31 - 1));
+      if (isBackground) timer.unref();
       return () => clearTimeout(timer);
     },
   };

@@ -3,11 +3,9 @@
  * Invariant: no answer takes more memory than {@link COUNT_BYTES_MAX}.
  */
 import type { AskCount, CountAnswer } from "../engine/counts.ts";
+import { COUNT_BYTES_MAX } from "../exchange/answer.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { Upstream } from "./upstream.ts";
-
-/** An answer is one number, and a few words around it. */
-const COUNT_BYTES_MAX = 64 * 1_024;
 
 /** @param call where the call itself goes, and with which headers: its credential is in them. */
 export function countAsker(

@@ -23,6 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   simulator: [],
   testing: ["core", "ledger", "ledger/memory", "simulator"],
   gateway: ["core", "providers", "ledger", "ledger/sqlite", "config", "engine", "exchange", "reports"],
+  client: ["core", "providers", "ledger", "ledger/sqlite", "config", "engine", "exchange", "reports"],
   cli: [
     "core",
     "providers",
@@ -41,7 +42,7 @@ const ROOMS = Object.keys(MAY_IMPORT);
 /** Rooms that see no clock, no chance, no environment, no input and no output. */
 const PURE = ["core", "providers", "ledger", "engine", "reports"];
 /** The only files that choose a concrete store. */
-const ROOTS = ["src/gateway/serve.ts", "src/cli/main.ts", "src/cli/demo/"];
+const ROOTS = ["src/gateway/serve.ts", "src/client/purser.ts", "src/cli/main.ts", "src/cli/demo/"];
 
 const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
 

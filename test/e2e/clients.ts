@@ -10,6 +10,8 @@ export interface ClientCall {
   url: string;
   model: string;
   headers?: Record<string, string>;
+  /** What requests are made with; absent: the client's own. */
+  fetch?: typeof globalThis.fetch;
 }
 
 export interface RealClient {
@@ -24,8 +26,8 @@ const maxTokens = 64;
 export const REAL_CLIENTS: RealClient[] = [
   {
     name: "@anthropic-ai/sdk 1.x",
-    async call({ url, model, headers = {} }) {
-      const client = new Anthropic({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers });
+    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
+      const client = new Anthropic({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers, fetch });
       const message = await client.messages.create({
         model,
         max_tokens: maxTokens,
@@ -36,16 +38,16 @@ export const REAL_CLIENTS: RealClient[] = [
   },
   {
     name: "@anthropic-ai/sdk 1.x, streamed",
-    async call({ url, model, headers = {} }) {
-      const client = new Anthropic({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers });
+    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
+      const client = new Anthropic({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers, fetch });
       const stream = client.messages.stream({ model, max_tokens: maxTokens, messages: [{ role: "user", content: prompt }] });
       return JSON.stringify((await stream.finalMessage()).content);
     },
   },
   {
     name: "@anthropic-ai/sdk 0.137",
-    async call({ url, model, headers = {} }) {
-      const client = new AnthropicOld({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers });
+    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
+      const client = new AnthropicOld({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers, fetch });
       const message = await client.messages.create({
         model,
         max_tokens: maxTokens,
@@ -56,23 +58,23 @@ export const REAL_CLIENTS: RealClient[] = [
   },
   {
     name: "@anthropic-ai/sdk 0.137, streamed",
-    async call({ url, model, headers = {} }) {
-      const client = new AnthropicOld({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers });
+    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
+      const client = new AnthropicOld({ apiKey: "sk-test", baseURL: url, defaultHeaders: headers, fetch });
       const stream = client.messages.stream({ model, max_tokens: maxTokens, messages: [{ role: "user", content: prompt }] });
       return JSON.stringify((await stream.finalMessage()).content);
     },
   },
   {
     name: "ai 7 with @ai-sdk/anthropic 4",
-    async call({ url, model, headers = {} }) {
-      const anthropic = createAnthropic({ apiKey: "sk-test", baseURL: `${url}/v1`, headers });
+    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
+      const anthropic = createAnthropic({ apiKey: "sk-test", baseURL: `${url}/v1`, headers, fetch });
       return (await generateText({ model: anthropic(model), prompt, maxOutputTokens: maxTokens })).text;
     },
   },
   {
     name: "ai 7 with @ai-sdk/anthropic 4, streamed",
-    async call({ url, model, headers = {} }) {
-      const anthropic = createAnthropic({ apiKey: "sk-test", baseURL: `${url}/v1`, headers });
+    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
+      const anthropic = createAnthropic({ apiKey: "sk-test", baseURL: `${url}/v1`, headers, fetch });
       let failure: unknown;
       const result = streamText({
         model: anthropic(model),
@@ -90,13 +92,13 @@ export const REAL_CLIENTS: RealClient[] = [
   },
   {
     name: "@langchain/anthropic 1.5",
-    async call({ url, model, headers = {} }) {
+    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
       const chat = new ChatAnthropic({
         model,
         maxTokens,
         apiKey: "sk-test",
         anthropicApiUrl: url,
-        clientOptions: { defaultHeaders: headers },
+        clientOptions: { defaultHeaders: headers, fetch },
       });
       return JSON.stringify((await chat.invoke(prompt)).content);
     },

@@ -24,6 +24,8 @@ export interface OpenSqliteLedgerInput {
   lockWaitMs?: number;
   /** The most pages of 4,096 bytes the file may grow to. @defaultValue SQLite's own limit, far above any disk */
   pagesMax?: number;
+  /** True: the ledger's threads keep the process from ending only while something is asked of them. @defaultValue false */
+  isBackground?: boolean;
 }
 
 /**
@@ -33,12 +35,12 @@ export interface OpenSqliteLedgerInput {
  * {@link LedgerUnavailableError} if another program holds its lock.
  */
 export async function openSqliteLedger(input: OpenSqliteLedgerInput): Promise<Ledger> {
-  const { path, seed = process.pid, lockWaitMs = 5_000, pagesMax } = input;
+  const { path, seed = process.pid, lockWaitMs = 5_000, pagesMax, isBackground = false } = input;
   const data: ThreadData = { path: resolve(path), pagesMax, seed, lockWaitMs };
-  const writer = new Thread<Work>(threadFile("writer"), data);
+  const writer = new Thread<Work>(threadFile("writer"), data, isBackground);
   await writer.start();
   // Reading threads start with the first query: many a process only writes.
-  const reader = (): Thread<Query> => new Thread<Query>(threadFile("reader"), data);
+  const reader = (): Thread<Query> => new Thread<Query>(threadFile("reader"), data, isBackground);
   return new SqliteLedger({ writer, quick: reader(), slow: reader() });
 }
 

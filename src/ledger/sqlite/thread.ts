@@ -26,6 +26,7 @@ const MESSAGES_IN_FLIGHT_MAX = 2;
 export class Thread<Of> {
   readonly #file: URL;
   readonly #data: ThreadData;
+  readonly #isBackground: boolean;
   readonly #pending = new Map<number, Pending>();
   readonly #inFlight = new Set<Message>();
   #gathered: Asked<Of>[] = [];
@@ -35,8 +36,12 @@ export class Thread<Of> {
   #closed: Promise<void> | undefined;
   #lastId = 0;
 
-  /** @param file the thread's own file. */
-  constructor(file: URL, data: ThreadData) {
+  /**
+   * @param file the thread's own file.
+   * @param isBackground true: it keeps the process from ending only while something is asked of it.
+   */
+  constructor(file: URL, data: ThreadData, isBackground: boolean) {
+    this.#isBackground = isBackground;
     this.#file = file;
     this.#data = data;
   }
@@ -81,6 +86,7 @@ export class Thread<Of> {
     const worker = this.#worker;
     if (worker === undefined) return;
     this.#send(true);
+    worker.ref();
     const hasExited = new Promise<void>((resolve) => {
       worker.once("exit", () => resolve());
     });
@@ -113,6 +119,7 @@ export class Thread<Of> {
       });
     });
     this.#worker = worker;
+    this.#letGoIfIdle();
     return worker;
   }
 
@@ -120,6 +127,12 @@ export class Thread<Of> {
     ids.forEach((id, index) => this.#take(id)?.resolve(values[index]));
     for (const { id, error } of failures) this.#take(id)?.reject(readError(error));
     if (this.#gathered.length > 0) this.#sendSoon();
+    this.#letGoIfIdle();
+  }
+
+  /** What is gathered holds the process by itself, until it is sent. */
+  #letGoIfIdle(): void {
+    if (this.#isBackground && this.#inFlight.size === 0) this.#worker?.unref();
   }
 
   #take(id: number): Pending | undefined {
@@ -172,6 +185,7 @@ export class Thread<Of> {
     }
     const message = { left: ids.length };
     this.#inFlight.add(message);
+    if (this.#isBackground) worker.ref();
     for (const id of ids) {
       const pending = this.#pending.get(id);
       if (pending !== undefined) pending.message = message;
