@@ -9,6 +9,12 @@ function start() {
   const clock = createFakeClock();
   const counts = createCounts(clock);
   const asked: { answer: (status: number) => void; fail: () => void; isCancelled: boolean }[] = [];
+  const leaving = new Set<() => void>();
+  const leave = (): void => leaving.forEach((callBack) => callBack());
+  const onGone = (callBack: () => void): (() => void) => {
+    leaving.add(callBack);
+    return () => leaving.delete(callBack);
+  };
   const ask = (untilMs = Infinity) =>
     counts.ask(
       () => {
@@ -22,9 +28,9 @@ function start() {
         return { answer: promise, cancel: () => void (one.isCancelled = true) };
       },
       BODY,
-      untilMs,
+      { untilMs, onGone },
     );
-  return { clock, counts, asked, ask };
+  return { clock, counts, asked, ask, leave, leaving };
 }
 
 test("hands on the answer, and leaves no timer and no request behind", async () => {
@@ -50,6 +56,22 @@ test("waits no longer than it may, and then leaves the provider alone for a whil
   expect(counts.isOpen).toBe(false);
   await clock.advance(COUNT_PAUSE_MS);
   expect(counts.isOpen).toBe(true);
+});
+
+test("is given up when the caller leaves, which closes nothing", async () => {
+  const { clock, counts, asked, ask, leave, leaving } = start();
+  const answer = ask();
+  leave();
+
+  expect(await answer).toBeUndefined();
+  expect({ isCancelled: asked[0]?.isCancelled, isOpen: counts.isOpen, timers: clock.timerCount, watching: leaving.size }).toEqual(
+    {
+      isCancelled: true,
+      isOpen: true,
+      timers: 0,
+      watching: 0,
+    },
+  );
 });
 
 test("a caller in a hurry waits less, and closes nothing", async () => {

@@ -24,8 +24,16 @@ export interface CountAnswer {
 export interface Counts {
   /** Whether one more may be asked for now. */
   readonly isOpen: boolean;
-  /** @returns `undefined` if there is no answer to be had by then. */
-  ask(ask: AskCount, body: Uint8Array, untilMs: number): Promise<Uint8Array | undefined>;
+  /** @returns `undefined` if there is no answer to be had by then, or the caller left. */
+  ask(ask: AskCount, body: Uint8Array, caller: CountingCaller): Promise<Uint8Array | undefined>;
+}
+
+/** Whose request is counted. */
+export interface CountingCaller {
+  /** It waits no longer (epoch ms; `Infinity`: as long as it takes). */
+  untilMs: number;
+  /** Calls back once when it leaves; the returned function stops that. */
+  onGone: (callBack: () => void) => () => void;
 }
 
 export function createCounts(clock: Clock): Counts {
@@ -35,21 +43,27 @@ export function createCounts(clock: Clock): Counts {
     get isOpen() {
       return asking < COUNTS_AT_ONCE_MAX && clock.nowMs() >= closedUntilMs;
     },
-    async ask(ask, body, untilMs) {
+    async ask(ask, body, { untilMs, onGone }) {
       const msMax = Math.min(COUNT_MS_MAX, untilMs - clock.nowMs());
       if (msMax <= 0) return undefined;
       asking += 1;
       const { answer, cancel } = ask(body);
       const late = Promise.withResolvers<undefined>();
+      let isGone = false;
       const stopTimer = clock.after(msMax, () => late.resolve(undefined));
+      const stopWatching = onGone(() => {
+        isGone = true;
+        late.resolve(undefined);
+      });
       try {
         const answered = await Promise.race([answer.catch(() => undefined), late.promise]);
-        // A caller in a hurry says nothing of the provider.
-        const isFailing = answered === undefined ? msMax === COUNT_MS_MAX : isNobodys(answered.status);
+        // A caller in a hurry, or gone, says nothing of the provider.
+        const isFailing = answered === undefined ? msMax === COUNT_MS_MAX && !isGone : isNobodys(answered.status);
         if (isFailing) closedUntilMs = clock.nowMs() + COUNT_PAUSE_MS;
         return answered?.status === 200 ? answered.body : undefined;
       } finally {
         stopTimer();
+        stopWatching();
         cancel();
         asking -= 1;
       }

@@ -279,7 +279,11 @@ export function createEngine(options: EngineOptions): Engine {
     counted.set(model, undefined);
     const request = counting?.requestOf(body, facts, model);
     if (request === undefined || askCount === undefined) return;
-    const answer = await counts.ask(askCount, request, deadlineAtMs);
+    const { presence } = incoming;
+    const answer = await counts.ask(askCount, request, {
+      untilMs: deadlineAtMs,
+      onGone: (callBack) => presence.onGone(callBack),
+    });
     if (answer !== undefined) counted.set(model, counting?.readAnswer(answer, facts));
   }
 

@@ -148,17 +148,30 @@ async function answerProvider(
   response: ServerResponse,
   route: Extract<Route, { kind: "metered" | "free" }>,
 ): Promise<void> {
-  const headers = request.rawHeaders;
-  const { door, bodyMemory, slowBodies, clock } = options;
-  const account = options.accounts[route.provider];
+  const { door } = options;
   const speaker = SPEAKERS[route.provider];
   const shaping = { provider: speaker, ids: options.ids };
   const refuse = (refusal: Refusal): void => sendRefusal(shaping, request, response, refusal);
   const closed = door.closedBecause();
   if (closed !== undefined) return turnAway(options, { response, refuse, reason: closed });
   door.entered();
-  response.once("close", () => door.left());
-  const who = await callerOf(options, account, headers);
+  try {
+    await answerTakenOn(options, { request, response, route, refuse });
+  } finally {
+    // Not with the answer's end alone: a call whose caller left may be read on, with its body.
+    atEndOf(response, () => door.left());
+  }
+}
+
+/** A request that the door let in. */
+async function answerTakenOn(
+  options: GatewayOptions,
+  input: Pick<ReadRequest, "request" | "response" | "route" | "refuse">,
+): Promise<void> {
+  const { request, response, route, refuse } = input;
+  const { bodyMemory, slowBodies, clock } = options;
+  const account = options.accounts[route.provider];
+  const who = await callerOf(options, account, request.rawHeaders);
   if (who.outcome === "refused") return refuse(who.refusal);
 
   const { bodyBytesMax: bytesMax } = options.settings();
@@ -167,18 +180,14 @@ async function answerProvider(
   if (read.outcome !== "read") return refuse(refusalOfBody(read, bytesMax));
   try {
     await answerRead(options, {
-      request,
-      response,
-      route,
+      ...input,
       account,
-      refuse,
       caller: who.caller,
       isVirtual: who.isVirtual,
       body: read.body,
     });
   } finally {
-    // Not with the answer's end alone: a call whose caller left may be read on, with its body.
-    giveBackAtEnd(bodyMemory, response, read.body.length);
+    atEndOf(response, () => bodyMemory.giveBack(read.body.length));
   }
 }
 
@@ -256,9 +265,9 @@ async function answerMetered(
   }
 }
 
-function giveBackAtEnd(memory: BodyMemory, response: ServerResponse, bytes: number): void {
-  if (response.destroyed) memory.giveBack(bytes);
-  else response.once("close", () => memory.giveBack(bytes));
+function atEndOf(response: ServerResponse, callBack: () => void): void {
+  if (response.destroyed) callBack();
+  else response.once("close", callBack);
 }
 
 type Who = { outcome: "found"; caller: Caller; isVirtual: boolean } | { outcome: "refused"; refusal: Refusal };
