@@ -9,7 +9,7 @@ import type { CallResult, DecisionMark, ReserveOperation } from "../core/decisio
 import { rateUsage } from "../core/pricing/rate.ts";
 import { totalInputTokens, type Usage } from "../core/usage/usage.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import type { Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
+import type { AnswerFilter, Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
 import type { Clock, Notifier } from "./ports.ts";
 import { isLedgerUnavailable } from "./refusing.ts";
 import type { Conversation } from "./extensions.ts";
@@ -34,6 +34,8 @@ export interface RunningCall {
   markSent(): void;
   /** Reads along with the answer. */
   openMeter(contentType: string): ResponseMeter;
+  /** Takes out of the answer what only the meter needed; `undefined`: nothing. */
+  openFilter(): AnswerFilter | undefined;
   /** Ends it. Asked again, it answers the same. */
   end(end: CallEnd | { kind: "not_sent"; reason: string }, providerRequestId?: string): Promise<Settled>;
 }
@@ -98,7 +100,7 @@ export function createRunningCalls(deps: {
     const { facts, call, rules, candidate, unwritten } = input;
     const { callId } = call;
     const edit = editOf(facts, candidate);
-    const body = edit === undefined ? input.body : input.provider.editRequest(input.body, facts, edit);
+    const body = input.provider.editRequest(input.body, facts, edit ?? {});
     let sentAtMs: number | undefined;
     let settled: Promise<Settled> | undefined;
     /** What its reservation was lowered to. */
@@ -118,6 +120,7 @@ export function createRunningCalls(deps: {
         const meter = input.provider.openMeter({ contentType, requestedModel: candidate.model, cacheWrites });
         return facts.isStream ? lowering(meter, (sentAtMs ?? clock.nowMs()) + RENEWED_AFTER_MS) : meter;
       },
+      openFilter: () => (facts.usageAsking === undefined ? undefined : input.provider.openFilter?.()),
       end(end, providerRequestId) {
         if (settled === undefined) {
           const { book, onUnpricedModel } = rules;

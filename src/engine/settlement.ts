@@ -8,7 +8,7 @@ import type { CallResult } from "../core/decisions/operations.ts";
 import { ZERO_USD } from "../core/money/money.ts";
 import { rateUsage } from "../core/pricing/rate.ts";
 import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
-import type { PriceRow } from "../core/pricing/price.ts";
+import { hasOwnCacheWrites, type PriceRow } from "../core/pricing/price.ts";
 import { NO_TOKENS, sumTokens, totalInputTokens, type TokenParts, type Usage } from "../core/usage/usage.ts";
 import type { Candidate } from "../core/decisions/call.ts";
 import { webSearchesMax } from "./candidates.ts";
@@ -156,7 +156,7 @@ function cutUsage(input: SettlementInput, usage: Usage): Usage {
   const serviceTier = usage.serviceTier ?? dearestTier(input);
   if (!isOpenEnded(input.facts)) return { ...usage, serviceTier, samplings };
   const reported = samplings.reduce((sum, sampling) => sum + totalInputTokens(sampling.tokens), 0);
-  tokens[dearestInput(input.facts)] += Math.max(0, input.candidate.inputTokensBound - reported);
+  tokens[dearestInput(input)] += Math.max(0, input.candidate.inputTokensBound - reported);
   return { ...usage, serviceTier, samplings, webSearchRequests: Math.max(usage.webSearchRequests, webSearchesMax(input.facts)) };
 }
 
@@ -169,9 +169,13 @@ function isOpenEnded({ serverTools, unboundedParts }: RequestFacts): boolean {
 }
 
 /** The part of input that is billed highest of those this request can cause. */
-function dearestInput({ cacheWrites }: RequestFacts): "cacheWrite1hTokens" | "cacheWrite5mTokens" | "uncachedInputTokens" {
-  if (cacheWrites === "none") return "uncachedInputTokens";
-  return cacheWrites === "1h" ? "cacheWrite1hTokens" : "cacheWrite5mTokens";
+function dearestInput(input: SettlementInput): "cacheWrite1hTokens" | "cacheWrite5mTokens" | "uncachedInputTokens" {
+  const { facts, candidate } = input;
+  if (facts.cacheWrites === "1h") return "cacheWrite1hTokens";
+  // A provider with lifetimes of its own writes its cache unasked.
+  const row = finderFor(input)(candidate.model);
+  const isWritten = facts.cacheWrites === "5m" || (row !== undefined && hasOwnCacheWrites(row));
+  return isWritten ? "cacheWrite5mTokens" : "uncachedInputTokens";
 }
 
 /** Nothing was reported: the input bound at the dearest meter, the searches allowed, and the output that may have been written. */
@@ -180,7 +184,7 @@ function unknownUsage(input: SettlementInput): Usage {
   // An answer that came whole has all its output, however fast it was written.
   const outputTokens = end.kind === "completed" ? candidate.outputTokensBound : timeBasedOutput(input);
   const tokens: TokenParts = { ...NO_TOKENS, outputTokens };
-  tokens[dearestInput(facts)] = candidate.inputTokensBound;
+  tokens[dearestInput(input)] = candidate.inputTokensBound;
   return {
     samplings: [{ kind: "message", model: candidate.model, tokens }],
     webSearchRequests: webSearchesMax(facts),

@@ -6,7 +6,7 @@ import { formatUsd } from "../core/money/money.ts";
 import type { RunningCall } from "../engine/running-call.ts";
 import type { CallEnd } from "../engine/settlement.ts";
 import type { Settled } from "../engine/settler.ts";
-import type { ResponseMeter } from "../providers/provider.ts";
+import type { AnswerFilter, ResponseMeter } from "../providers/provider.ts";
 import { headerOf, type RawHeaders } from "./headers.ts";
 
 /** JSON answers up to this size are held until they are settled, so that their cost can stand in a header. */
@@ -20,6 +20,12 @@ export const COUNT_BYTES_MAX = 64 * 1_024;
 /** True if an answer is held until it proves long. */
 export function isHeld(headers: RawHeaders): boolean {
   return !isEventStream(headers) && declaredLength(headers) <= HELD_BYTES_MAX;
+}
+
+/** What is taken out of an answer on its way; `undefined`: it passes as it came. A stream in another coding cannot be looked into. */
+export function filterOf(call: Pick<RunningCall, "openFilter">, headers: RawHeaders): AnswerFilter | undefined {
+  const coding = headerOf(headers, "content-encoding") ?? "identity";
+  return isEventStream(headers) && coding === "identity" ? call.openFilter() : undefined;
 }
 
 function isEventStream(headers: RawHeaders): boolean {

@@ -9,13 +9,13 @@ export type Route =
   /** Decided, forwarded and metered. */
   | { kind: "metered"; provider: ProviderName; api: ApiName; path: string }
   /** Costs nothing at the provider: forwarded as it is. */
-  | { kind: "free"; provider: ProviderName; path: string }
+  | { kind: "free"; provider: ProviderName; method: "GET" | "POST" | "DELETE"; path: string }
   | { kind: "health" }
   | { kind: "ready" }
   /** A provider's path that is not metered here. */
-  | { kind: "not_metered"; path: string }
+  | { kind: "not_metered"; provider: ProviderName; path: string }
   | { kind: "ambiguous"; path: string }
-  | { kind: "wrong_method"; path: string; allowed: string }
+  | { kind: "wrong_method"; provider: ProviderName; path: string; allowed: string }
   | { kind: "unknown"; path: string };
 
 const FREE_MODEL = /^\/v1\/models\/[A-Za-z0-9._:@-]+$/;
@@ -33,32 +33,65 @@ export function routeOf(method: string, target: string, headers: RawHeaders): Ro
   const prefixed = /^\/(anthropic|openai)(?=\/v1\/)/.exec(path);
   const plain = prefixed === null ? path : path.slice(prefixed[0].length);
   if (!plain.startsWith("/v1/")) return { kind: "unknown", path };
-  const provider = prefixed?.[1] ?? providerOf(plain, headers);
+  const provider = (prefixed?.[1] as ProviderName | undefined) ?? providerOf(plain, headers);
   if (provider === undefined) return { kind: "ambiguous", path };
-  if (provider !== "anthropic") return { kind: "not_metered", path };
-  return anthropicRoute(method, plain, query);
+  return routeAmong(ROWS[provider], { provider, method, path: plain, query });
 }
 
 /** Whose path it is where no prefix says so. Only the listing of models is both's. */
-function providerOf(path: string, headers: RawHeaders): "anthropic" | "openai" | undefined {
-  if (path !== "/v1/models" && !FREE_MODEL.test(path)) return "anthropic";
+function providerOf(path: string, headers: RawHeaders): ProviderName | undefined {
+  if (path !== "/v1/models" && !FREE_MODEL.test(path)) return OPENAI_ONLY.test(path) ? "openai" : "anthropic";
   if (headerOf(headers, "anthropic-version") !== undefined) return "anthropic";
   return headerOf(headers, "authorization") === undefined ? undefined : "openai";
 }
 
-function anthropicRoute(method: string, path: string, query: string): Route {
-  const provider = "anthropic";
-  const target = path + query;
-  if (path === "/v1/messages")
-    return method === "POST" ? { kind: "metered", provider, api: "messages", path: target } : wrongMethod(path, "POST");
-  if (path === "/v1/messages/count_tokens")
-    return method === "POST" ? { kind: "free", provider, path: target } : wrongMethod(path, "POST");
-  if (path === "/v1/models" || FREE_MODEL.test(path)) {
-    return method === "GET" ? { kind: "free", provider, path: target } : wrongMethod(path, "GET");
-  }
-  return { kind: "not_metered", path };
+/** What Anthropic has no paths for: also those of it that are refused, so that its clients are told in their own words. */
+const OPENAI_ONLY =
+  /^\/v1\/(chat|responses|embeddings|completions|images|audio|moderations|realtime|conversations|vector_stores|fine_tuning|assistants|threads|uploads|videos|evals|batches)(\/|$)/;
+
+interface Row {
+  path: RegExp;
+  method: "GET" | "POST" | "DELETE";
+  /** Absent: it costs nothing. */
+  api?: ApiName;
 }
 
-function wrongMethod(path: string, allowed: string): Route {
-  return { kind: "wrong_method", path, allowed };
+const MODELS: Row[] = [{ path: /^\/v1\/models(\/[A-Za-z0-9._:@-]+)?$/, method: "GET" }];
+
+/** All that is passed on, by provider. */
+const ROWS: Readonly<Record<ProviderName, readonly Row[]>> = {
+  anthropic: [
+    { path: /^\/v1\/messages$/, method: "POST", api: "messages" },
+    { path: /^\/v1\/messages\/count_tokens$/, method: "POST" },
+    ...MODELS,
+  ],
+  openai: [
+    { path: /^\/v1\/chat\/completions$/, method: "POST", api: "chat" },
+    { path: /^\/v1\/responses$/, method: "POST", api: "responses" },
+    { path: /^\/v1\/embeddings$/, method: "POST", api: "embeddings" },
+    // What was stored: read, listed, stopped, thrown away.
+    { path: /^\/v1\/chat\/completions$/, method: "GET" },
+    { path: /^\/v1\/chat\/completions\/[A-Za-z0-9_-]+(\/messages)?$/, method: "GET" },
+    { path: /^\/v1\/chat\/completions\/[A-Za-z0-9_-]+$/, method: "DELETE" },
+    { path: /^\/v1\/responses\/input_tokens$/, method: "POST" },
+    { path: /^\/v1\/responses\/resp_[A-Za-z0-9_-]+(\/input_items)?$/, method: "GET" },
+    { path: /^\/v1\/responses\/resp_[A-Za-z0-9_-]+$/, method: "DELETE" },
+    { path: /^\/v1\/responses\/resp_[A-Za-z0-9_-]+\/cancel$/, method: "POST" },
+    ...MODELS,
+  ],
+};
+
+function routeAmong(
+  rows: readonly Row[],
+  { provider, method, path, query }: { provider: ProviderName; method: string; path: string; query: string },
+): Route {
+  const known = rows.filter((row) => row.path.test(path));
+  const row = known.find((each) => each.method === method);
+  const target = path + query;
+  if (row?.api !== undefined) return { kind: "metered", provider, api: row.api, path: target };
+  if (row !== undefined) return { kind: "free", provider, method: row.method, path: target };
+  const [first] = known;
+  return first === undefined
+    ? { kind: "not_metered", provider, path }
+    : { kind: "wrong_method", provider, path, allowed: first.method };
 }

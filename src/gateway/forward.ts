@@ -7,8 +7,18 @@
 import type { ServerResponse } from "node:http";
 import type { RunningCall } from "../engine/running-call.ts";
 import { feedMeter, type MeterFeed } from "./decoding.ts";
-import { costHeaders, declaredLength, decisionHeaders, DRAIN_MS_MAX, endOf, HELD_BYTES_MAX, isHeld } from "../exchange/answer.ts";
+import {
+  costHeaders,
+  declaredLength,
+  decisionHeaders,
+  DRAIN_MS_MAX,
+  endOf,
+  filterOf,
+  HELD_BYTES_MAX,
+  isHeld,
+} from "../exchange/answer.ts";
 import { answerHeaders, headerOf } from "../exchange/headers.ts";
+import type { AnswerFilter } from "../providers/provider.ts";
 import { UpstreamError, type Upstream, type UpstreamAnswer, type UpstreamCall, type UpstreamFailure } from "./upstream.ts";
 
 /** What was written of an answer that broke off has so long to be read. */
@@ -146,7 +156,8 @@ interface Outcome {
 async function readAnswer(input: ForwardInput, answer: UpstreamAnswer, feed: MeterFeed, caller: Caller): Promise<Outcome> {
   let held: Uint8Array[] | undefined = isHeld(answer.headers) ? [] : undefined;
   let heldBytes = 0;
-  const pass = passTo(input, answer, caller);
+  const filter = filterOf(input.call, answer.headers);
+  const pass = passTo(input, answer, caller, filter);
   try {
     const reading = answer.body.read((chunk) => {
       feed.push(chunk);
@@ -161,6 +172,7 @@ async function readAnswer(input: ForwardInput, answer: UpstreamAnswer, feed: Met
     // What came with the head was written with it; where nothing did, the caller learns now that the answer has begun.
     if (held === undefined) pass.begin();
     await reading;
+    if (held === undefined) pass.end();
   } catch {
     // The upstream broke off, or was cancelled because the caller left: `caller` tells which.
     return { isWhole: false, held: undefined };
@@ -172,20 +184,29 @@ function passTo(
   input: ForwardInput,
   answer: UpstreamAnswer,
   caller: Caller,
-): { begin(): void; write(chunk: Uint8Array): Promise<void> | undefined } {
+  filter: AnswerFilter | undefined,
+): { begin(): void; write(chunk: Uint8Array): Promise<void> | undefined; end(): void } {
   const { response } = input;
+  // What is taken out was counted in the length.
+  const headers = filter === undefined ? answer.headers : withoutLength(answer.headers);
   const isDue = (): boolean => !caller.isGone() && !response.headersSent;
+  const writeOn = (chunk: Uint8Array): Promise<void> | undefined => {
+    if (isDue()) writeHead(input, { ...answer, headers }, []);
+    return caller.isGone() || chunk.length === 0 || response.write(chunk) ? undefined : drained(response);
+  };
   return {
     begin() {
       if (!isDue()) return;
-      writeHead(input, answer, []);
+      writeHead(input, { ...answer, headers }, []);
       response.flushHeaders();
     },
-    write(chunk) {
-      if (isDue()) writeHead(input, answer, []);
-      return caller.isGone() || response.write(chunk) ? undefined : drained(response);
-    },
+    write: (chunk) => writeOn(filter === undefined ? chunk : filter.push(chunk)),
+    end: () => void (filter && writeOn(filter.end())),
   };
+}
+
+function withoutLength(headers: readonly string[]): string[] {
+  return headers.filter((_, index) => headers[index - (index % 2)]?.toLowerCase() !== "content-length");
 }
 
 /** Waits until the caller has read what was written, or has left. */

@@ -209,7 +209,7 @@ function openAccounts({ config, env, timeouts }: GatewayInput): Record<ProviderN
     key: nonEmpty(env[keyVariable]),
     keyVariable,
   });
-  return { anthropic: open("anthropic", "ANTHROPIC_API_KEY") };
+  return { anthropic: open("anthropic", "ANTHROPIC_API_KEY"), openai: open("openai", "OPENAI_API_KEY") };
 }
 
 function nonEmpty(text: string | undefined): string | undefined {
@@ -229,6 +229,7 @@ export function isLoopback(host: string): boolean {
 function changedForGood(started: Config, next: Config): string[] {
   return [
     ...(started.upstreams.anthropic === next.upstreams.anthropic ? [] : ["upstreams.anthropic"]),
+    ...(started.upstreams.openai === next.upstreams.openai ? [] : ["upstreams.openai"]),
     ...(started.server.host === next.server.host ? [] : ["server.host"]),
     ...(started.server.port === next.server.port ? [] : ["server.port"]),
   ];

@@ -100,20 +100,20 @@ export function createGatewayServer(options: GatewayOptions): Server {
       });
       if (response.headersSent) response.destroy();
       else
-        sendRefusal(ownShaping(options), request, response, {
+        sendRefusal(shapingOf(options), request, response, {
           details: { code: "overloaded" },
           message: "The gateway failed on this request; it was not forwarded twice. Try again.",
         });
     });
   });
   server.maxConnections = CONNECTIONS_MAX;
-  server.on("clientError", (error, socket) => refuseBytes(ownShaping(options), error, socket, answers.get(socket)));
+  server.on("clientError", (error, socket) => refuseBytes(shapingOf(options), error, socket, answers.get(socket)));
   return server;
 }
 
-/** Where nothing says whose client it is. */
-function ownShaping({ ids }: GatewayOptions): { provider: Provider; ids: IdSource } {
-  return { provider: SPEAKERS.anthropic, ids };
+/** Where nothing says whose client it is, it is taken for Anthropic's. */
+function shapingOf({ ids }: GatewayOptions, route?: Route): { provider: Provider; ids: IdSource } {
+  return { provider: SPEAKERS[route !== undefined && "provider" in route ? route.provider : "anthropic"], ids };
 }
 
 async function answer(options: GatewayOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -131,7 +131,7 @@ async function answer(options: GatewayOptions, request: IncomingMessage, respons
     case "ambiguous":
     case "wrong_method":
     case "unknown":
-      return sendRefusal(ownShaping(options), request, response, refusalOfRoute(route, request.method ?? "GET"));
+      return sendRefusal(shapingOf(options, route), request, response, refusalOfRoute(route, request.method ?? "GET"));
   }
 }
 
@@ -208,7 +208,7 @@ async function answerRead(options: GatewayOptions, input: ReadRequest): Promise<
   const { upstream, key } = account;
   const credential = isVirtual && key !== undefined ? SPEAKERS[route.provider].credentialHeader(key) : undefined;
   const outgoing = upstreamHeaders(headers, credential);
-  if (route.kind === "free") return passFree(account, { request, response, path: route.path, headers: outgoing, body, refuse });
+  if (route.kind === "free") return passFree(account, { route, response, headers: outgoing, body, refuse });
   const provider = APIS[route.api];
   const askCount = countAsker({ provider, upstream }, { path: route.path, headers: outgoing });
   const presence = presenceOf(response, options.door);
@@ -355,22 +355,16 @@ function presenceOf(response: ServerResponse, door: Door): Presence {
 async function passFree(
   account: Account,
   input: {
-    request: IncomingMessage;
+    route: Extract<Route, { kind: "free" }>;
     response: ServerResponse;
-    path: string;
     headers: string[];
     body: Uint8Array;
     refuse: (refusal: Refusal) => void;
   },
 ): Promise<void> {
-  const { request, response, body } = input;
-  const method = request.method === "GET" ? "GET" : "POST";
-  const sent = account.upstream.send({
-    method,
-    path: input.path,
-    headers: input.headers,
-    body: method === "GET" ? undefined : body,
-  });
+  const { response, body, headers } = input;
+  const { method, path } = input.route;
+  const sent = account.upstream.send({ method, path, headers, body: method === "POST" ? body : undefined });
   response.once("close", () => {
     if (!response.writableFinished) sent.abort();
   });

@@ -38,7 +38,7 @@ export type UpstreamFailure =
   { kind: "not_sent"; reason: string } | { kind: "lost"; reason: string } | { kind: "timeout"; reason: string };
 
 export interface UpstreamRequest {
-  method: "GET" | "POST";
+  method: "GET" | "POST" | "DELETE";
   path: string;
   /** Names and values, alternating; host, length and the connection's own are not among them. */
   headers: readonly string[];

@@ -28,6 +28,8 @@ export interface RequestFacts {
   isStream: boolean;
   /** Where the values stand that a decision may replace. `maxTokens` is absent where the body has none. */
   spans: { model: Span; maxTokens: Span | undefined };
+  /** Bytes to put in so that the answer says its usage where it would not; `undefined`: it says it, or nothing makes it. */
+  usageAsking: { span: Span; text: string } | undefined;
   bodyBytes: number;
   /** Bytes of the body without base64 payloads: no text can hold more tokens than bytes. */
   textBytes: number;
@@ -82,6 +84,8 @@ export interface MeterReading {
   stopReason: string | undefined;
   /** An error event or error body, once seen. */
   error: { type: string; message: string } | undefined;
+  /** The provider goes on after this answer, and tells the rest to whoever asks for this id. Absent: the answer is all there is. */
+  continuesAs?: string | undefined;
 }
 
 /** Reads along with an answer, chunk by chunk, without changing or holding a byte of it. */
@@ -91,6 +95,14 @@ export interface ResponseMeter {
   /** No more bytes will come. */
   end(): void;
   reading(): MeterReading;
+}
+
+/** Takes out of an answer what only Purser asked for. Sees every byte after the meter, and changes none that it passes on. */
+export interface AnswerFilter {
+  /** @returns what is passed on; may be empty: it comes with later bytes, or not at all. */
+  push(chunk: Uint8Array): Uint8Array;
+  /** What is still held when the answer ends. */
+  end(): Uint8Array;
 }
 
 /** A refusal in a provider's shape, ready to be sent. */
@@ -131,7 +143,7 @@ export interface Provider {
   counting?: TokenCounting;
   /** Why a model would not accept this request, or `undefined` if it would. */
   rejectedBy(facts: RequestFacts, model: string): string | undefined;
-  /** The body with one or both values replaced; every other byte as it was. */
+  /** What goes upstream: the body with these values replaced, and its usage asked for where it has to be; every other byte as it was. */
   editRequest(body: Uint8Array, facts: RequestFacts, edit: { model?: string; maxTokens?: number }): Uint8Array;
   /** A meter for an answer with this `content-type` (already decoded if it was compressed). */
   openMeter(input: {
@@ -140,5 +152,7 @@ export interface Provider {
     /** Of the request's facts: decides the price of cache writes whose lifetime the answer does not say. Absent: not known. */
     cacheWrites?: RequestFacts["cacheWrites"] | undefined;
   }): ResponseMeter;
+  /** For an answer to a request whose usage Purser asked for; absent: it never has to be. */
+  openFilter?(): AnswerFilter;
   shapeError(refusal: Refusal, client: { userAgent: string | undefined; requestId: string }): ShapedError;
 }

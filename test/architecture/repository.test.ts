@@ -58,7 +58,7 @@ describe("the package", () => {
     const name = "purser/testing";
     const testing = (await import(name)) as Record<string, unknown>;
 
-    expect(Object.keys(testing)).toEqual(["startSimulator"]);
+    expect(Object.keys(testing)).toEqual(["startOpenAiSimulator", "startSimulator"]);
   });
 
   it("names every dependency exactly", () => {

@@ -41,7 +41,7 @@ it("says in its first line which limit holds, and how to point an agent at the p
   expect(gateway.out()).toContain(`Anthropic SDK export ANTHROPIC_BASE_URL=http://127.0.0.1:${port}\n`);
   expect(gateway.out()).toContain(`Claude Code   ANTHROPIC_BASE_URL=http://127.0.0.1:${port} claude\n`);
   expect(gateway.out()).toContain("Ledger        first.db\n");
-  expect(gateway.out()).not.toContain("OpenAI");
+  expect(gateway.out()).toContain(`OpenAI SDK    export OPENAI_BASE_URL=http://127.0.0.1:${port}/v1\n`);
   expect((await fetch(`${gateway.url}/healthz`)).status).toBe(200);
 });
 

@@ -10,10 +10,17 @@ import type { Clock } from "../../src/engine/ports.ts";
 import { createSystemClock } from "../../src/exchange/system.ts";
 import { startGateway, type Gateway, type GatewayInput } from "../../src/gateway/serve.ts";
 import type { CallRecord } from "../../src/ledger/ledger.ts";
-import { startSimulator, type Simulator, type SimulatorOptions } from "../../src/testing/testing.ts";
+import {
+  startOpenAiSimulator,
+  startSimulator,
+  type OpenAiSimulator,
+  type Simulator,
+  type SimulatorOptions,
+} from "../../src/testing/testing.ts";
 
 export interface Bench {
   simulator: Simulator;
+  openai: OpenAiSimulator;
   gateway: Gateway;
   /** Where a client points its base URL. */
   url: string;
@@ -60,7 +67,9 @@ async function openBench(options: BenchOptions): Promise<{ bench: Bench; close: 
   const ledgerPath = options.ledgerPath ?? join(folder, "ledger.db");
   const clock = options.clock;
   const simulator = await startSimulator({ ...(clock === undefined ? {} : { now: () => clock.nowMs() }), ...options.simulator });
-  const env = { PURSER_PORT: "0", PURSER_LEDGER: ledgerPath, PURSER_ANTHROPIC_URL: simulator.url, ...options.env };
+  const openai = await startOpenAiSimulator();
+  const upstreams = { PURSER_ANTHROPIC_URL: simulator.url, PURSER_OPENAI_URL: openai.url };
+  const env = { PURSER_PORT: "0", PURSER_LEDGER: ledgerPath, ...upstreams, ...options.env };
   const configOf = (yaml: string): Config => {
     const read = readConfig({ text: yaml, fileName: "purser.yaml", env });
     if (read.outcome === "invalid") throw new Error(read.problems.map(({ message }) => message).join("\n"));
@@ -78,17 +87,17 @@ async function openBench(options: BenchOptions): Promise<{ bench: Bench; close: 
     ...options.gateway,
   });
   const gateway = await started.catch(async (error: unknown) => {
-    await simulator.close();
+    await Promise.all([simulator.close(), openai.close()]);
     await rm(folder, { recursive: true, force: true });
     throw error;
   });
   const close = async (): Promise<void> => {
     await gateway.close(1_000);
-    await simulator.close();
+    await Promise.all([simulator.close(), openai.close()]);
     await rm(folder, { recursive: true, force: true });
   };
   const calls = async (): Promise<CallRecord[]> => (await gateway.ledger.calls({ limit: 100_000 })).toReversed();
-  const bench = { simulator, gateway, url: gateway.url, alerts, warnings, ledgerPath, calls, configOf };
+  const bench = { simulator, openai, gateway, url: gateway.url, alerts, warnings, ledgerPath, calls, configOf };
   return { bench, close };
 }
 

@@ -78,8 +78,9 @@ export async function readAnswer(response: IncomingMessage): Promise<Answer> {
 
 function errorIn(text: string): AnswerError | undefined {
   if (!text.startsWith("{")) return undefined;
-  const { type, error } = JSON.parse(text) as { type?: string; error?: Partial<AnswerError> };
-  if (type !== "error" || error === undefined) return undefined;
+  const { type, error } = JSON.parse(text) as { type?: string; error?: Partial<AnswerError> | null };
+  // Anthropic's errors say what they are; OpenAI's are an `error` and nothing beside it.
+  if ((type !== "error" && type !== undefined) || error === undefined || error === null) return undefined;
   return { type: error.type ?? "", message: error.message ?? "", details: error.details ?? {} };
 }
 

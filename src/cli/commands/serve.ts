@@ -187,6 +187,7 @@ function showStart(io: CliIo, settings: Settings, url: string): string[] {
     "",
     line("Gateway", bold(url)),
     line("Anthropic SDK", cyan(`export ANTHROPIC_BASE_URL=${reachable}`)),
+    line("OpenAI SDK", cyan(`export OPENAI_BASE_URL=${reachable}/v1`)),
     line("Claude Code", cyan(`ANTHROPIC_BASE_URL=${reachable} claude`)),
     line("Ledger", clean(config.ledger.path)),
     line("Look", `${cyan("npx purser status --watch")}${dim(", npx purser report")}`),

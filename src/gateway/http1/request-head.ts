@@ -4,7 +4,7 @@
  */
 
 export interface RequestHead {
-  method: "GET" | "POST";
+  method: "GET" | "POST" | "DELETE";
   /** With its query. */
   path: string;
   /** Names and values, alternating; none of those the connection itself states. */

@@ -3,7 +3,8 @@
  * Does not own where the values stand (slots.ts).
  * Invariant: memory grows with messages, tools and distinct names only, and each of those has a largest number.
  */
-import { ByteTable, decodeString, decodeUtf8 } from "../json/bytes.ts";
+import { BodyReading, COUNT_ALLOWED, NAME_BYTES_MAX } from "../json/body-reading.ts";
+import { ByteTable, decodeString } from "../json/bytes.ts";
 import { JSON_KIND, type JsonValueSpan } from "../json/slot.ts";
 import type { MessageSpan, Span } from "../provider.ts";
 import { sessionOfUserId } from "./claude-code.ts";
@@ -15,18 +16,8 @@ export const MESSAGES_MAX = 100_000;
 /** Tools per request that are read: far more than any model is offered, so that a list of them cannot fill the memory. */
 export const TOOLS_MAX = 10_000;
 
-/**
- * The largest count that is read. No model takes a thousandth of it; above it, sums of money could leave the ledger's 64 bits.
- */
-const COUNT_MAX = 1_000_000_000;
-
 /** A cap above this bounds nothing: the part counts as uncapped. */
 const USES_MAX = 1_000;
-
-const COUNT_ALLOWED = `a whole number from 0 to ${COUNT_MAX}`;
-
-/** Bytes of a name that decides something (model, type). Longest known today: 46. */
-const NAME_BYTES_MAX = 256;
 
 /** Bytes of `metadata.user_id` looked at. Claude Code's take some 250, escapes included. */
 const USER_ID_BYTES_MAX = 4_096;
@@ -69,8 +60,7 @@ interface OpenBlock {
 const NO_SOURCE = -2;
 
 /** The state that the slots of one request write to. */
-export class RequestReading {
-  readonly bytes: Uint8Array;
+export class RequestReading extends BodyReading {
   model: string | undefined;
   modelSpan: Span | undefined;
   maxTokens: number | undefined;
@@ -111,24 +101,6 @@ export class RequestReading {
   #ttl: string | undefined;
   #thinkingType = "";
   #budgetTokens: number | undefined;
-
-  constructor(bytes: Uint8Array) {
-    this.bytes = bytes;
-  }
-
-  /** The text of a name; `undefined` for null, and for a name longer than any real one. */
-  name(value: JsonValueSpan): string | undefined {
-    if (value.kind !== JSON_KIND.string || value.end - value.start > NAME_BYTES_MAX) return undefined;
-    return decodeString(this.bytes, value.start, value.end);
-  }
-
-  /** A whole number from 0 to {@link COUNT_MAX}, however JSON writes it ("4096", "4096.0", "4e3"). */
-  wholeNumber(value: JsonValueSpan): number | undefined {
-    if (value.kind !== JSON_KIND.number || value.end - value.start > 40) return undefined;
-    const text = decodeUtf8(this.bytes, value.start, value.end);
-    const number = Number(text);
-    return /^\d+(\.0+)?([eE]\+?\d+)?$/.test(text) && number <= COUNT_MAX ? number : undefined;
-  }
 
   readModel(value: JsonValueSpan): string | undefined {
     const model = this.name(value);
@@ -176,7 +148,7 @@ export class RequestReading {
 
   readBlockType(value: JsonValueSpan): void {
     const block = this.#blocks.at(-1);
-    if (block !== undefined) block.type = this.#indexIn(BLOCK_TYPES, value);
+    if (block !== undefined) block.type = this.indexIn(BLOCK_TYPES, value);
   }
 
   openSource(): void {
@@ -186,7 +158,7 @@ export class RequestReading {
 
   readSourceType(value: JsonValueSpan): void {
     const block = this.#blocks.at(-1);
-    if (block !== undefined) block.source = this.#indexIn(SOURCE_TYPES, value);
+    if (block !== undefined) block.source = this.indexIn(SOURCE_TYPES, value);
   }
 
   readSourceData(value: JsonValueSpan): void {
@@ -348,12 +320,5 @@ export class RequestReading {
   readUserId(value: JsonValueSpan): void {
     if (value.kind !== JSON_KIND.string || value.end - value.start > USER_ID_BYTES_MAX) return;
     this.namedSession = sessionOfUserId(decodeString(this.bytes, value.start, value.end));
-  }
-
-  #indexIn(table: ByteTable, value: JsonValueSpan): number {
-    if (value.kind !== JSON_KIND.string) return -1;
-    const index = table.indexOf(this.bytes, value.start + 1, value.end - 1, false);
-    // A word that is written with escapes is rare: looked at again only if it did not match as it stands.
-    return index >= 0 ? index : table.indexOf(this.bytes, value.start + 1, value.end - 1, true);
   }
 }

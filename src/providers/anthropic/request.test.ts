@@ -49,6 +49,7 @@ describe("what decides", () => {
       speed: "standard",
       isUsOnly: undefined,
       isPriority: false,
+      usageAsking: undefined,
       choices: 1,
       extraOutputTokens: 0,
       thinking: undefined,

@@ -35,6 +35,7 @@ function toFacts(reading: RequestReading, model: string, modelSpan: Span): Reque
     maxTokens: reading.maxTokens,
     isStream: reading.isStream,
     spans: { model: modelSpan, maxTokens: reading.maxTokensSpan },
+    usageAsking: undefined,
     bodyBytes: reading.bytes.length,
     textBytes: reading.bytes.length - reading.payloadBytes,
     imageCount: reading.imageCount,

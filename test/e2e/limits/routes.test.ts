@@ -26,10 +26,26 @@ const PATHS = [
   "/v1/environments",
   "/v1/sessions",
   "/v1/chat/completions",
+  "/v1/chat/completions/chatcmpl-1",
   "/v1/responses",
+  "/v1/responses/resp_1",
+  "/v1/responses/resp_1/cancel",
+  "/v1/responses/compact",
+  "/v1/completions",
   "/v1/embeddings",
   "/v1/realtime",
   "/v1/whatever/comes/next",
+];
+/** What is stored there is read, listed, stopped and thrown away for nothing. */
+const FREE_AT_OPENAI = [
+  "DELETE /v1/chat/completions/chatcmpl-1",
+  "DELETE /v1/responses/resp_1",
+  "GET /v1/chat/completions",
+  "GET /v1/chat/completions/chatcmpl-1",
+  "GET /v1/models",
+  "GET /v1/models/claude-sonnet-5-5",
+  "GET /v1/responses/resp_1",
+  "POST /v1/responses/resp_1/cancel",
 ];
 const PREFIXES = ["", "/anthropic", "/openai"];
 
@@ -47,7 +63,7 @@ let virtualKey = "";
 beforeAll(async () => {
   ({ bench, close: closeBench } = await startSharedBench({
     yaml: "limits: [{ name: spent, per: all, requests: 0, every: month }]\n",
-    env: { ANTHROPIC_API_KEY: "sk-upstream" },
+    env: { ANTHROPIC_API_KEY: "sk-upstream", OPENAI_API_KEY: "sk-upstream" },
   }));
   const { keyId, secret } = createVirtualKeySecret();
   const times = { createdAtMs: 0, expiresAtMs: undefined, revokedAtMs: undefined };
@@ -61,6 +77,7 @@ describe("with a limit that is spent", () => {
     "nothing that costs reaches the provider through any route, with the credential at %s",
     async (door) => {
       const before = bench.simulator.requests.length;
+      const openaiBefore = bench.openai.requests.length;
       const answered: { path: string; status: number }[] = [];
       for (const secret of ["sk-own", virtualKey]) {
         const headers = DOORS[door]?.(secret) ?? {};
@@ -82,7 +99,10 @@ describe("with a limit that is spent", () => {
         new Set(["POST /v1/messages/count_tokens", "GET /v1/models", "GET /v1/models/claude-sonnet-5-5"]),
       );
       expect(bench.simulator.bill.totalNanoUsd).toBe(0n);
-      const ok = answered.filter(({ status }) => status < 400).map(({ path }) => path.replace(/^\/anthropic/, ""));
+      const asked = bench.openai.requests.slice(openaiBefore).map(({ method, path }) => `${method} ${path}`);
+      expect(new Set(asked)).toEqual(new Set(FREE_AT_OPENAI));
+      expect(bench.openai.bill.lines).toEqual([]);
+      const ok = answered.filter(({ status }) => status < 400).map(({ path }) => path.replace(/^\/(anthropic|openai)/, ""));
       expect(ok.every((path) => path.startsWith("/v1/models") || path === "/v1/messages/count_tokens")).toBe(true);
     },
   );
@@ -111,24 +131,27 @@ describe("with a limit that is spent", () => {
 });
 
 describe("the table of routes", () => {
-  it("forwards four things and nothing else, whatever is asked", () => {
-    const headers = ["anthropic-version", "2023-06-01"];
+  it("forwards what it lists and nothing else, whatever is asked", () => {
     const forwarded = new Set<string>();
     for (const prefix of PREFIXES) {
       for (const path of PATHS) {
         for (const method of [...METHODS, "HEAD", "OPTIONS", "CONNECT", "TRACE"]) {
-          const route = routeOf(method, prefix + path, headers);
+          const route = routeOf(method, prefix + path, ["anthropic-version", "2023-06-01"]);
           if (route.kind === "metered" || route.kind === "free")
-            forwarded.add(`${route.kind} ${method} ${route.path.replace(/\?.*/, "")}`);
+            forwarded.add(`${route.provider} ${route.kind} ${method} ${route.path.replace(/\?.*/, "")}`);
         }
       }
     }
 
     expect([...forwarded].toSorted()).toEqual([
-      "free GET /v1/models",
-      "free GET /v1/models/claude-sonnet-5-5",
-      "free POST /v1/messages/count_tokens",
-      "metered POST /v1/messages",
+      "anthropic free GET /v1/models",
+      "anthropic free GET /v1/models/claude-sonnet-5-5",
+      "anthropic free POST /v1/messages/count_tokens",
+      "anthropic metered POST /v1/messages",
+      ...FREE_AT_OPENAI.map((free) => `openai free ${free}`),
+      "openai metered POST /v1/chat/completions",
+      "openai metered POST /v1/embeddings",
+      "openai metered POST /v1/responses",
     ]);
   });
 });
