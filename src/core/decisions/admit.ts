@@ -205,12 +205,12 @@ function refusalBy(view: LimitView, input: AdmitInput): RefusedBy | undefined {
   }
   // Concurrency is never spent: its answer is to wait, unless no call at all may run.
   const ceiling = ceilingFor(view);
-  const asked = { ...view, bound: least };
-  if (least > ceiling) return { code: "limit_too_small", view: asked, clearsAtMs: Infinity };
+  if (least > ceiling) return { code: "limit_too_small", view: { ...view, bound: least }, clearsAtMs: Infinity };
   if (view.spent + least <= ceiling) return undefined;
   const waitMs = view.clearsAtMs - nowMs;
   if (waitMs <= WAIT_MS_MAX || view.clearsAtMs <= pausableUntilMs(view, input)) return undefined;
-  return { code: waitMs <= RETRY_MS_MAX ? "rate_limited" : "limit_reached", view: asked, clearsAtMs: view.clearsAtMs };
+  const code = waitMs <= RETRY_MS_MAX ? "rate_limited" : "limit_reached";
+  return { code, view: { ...view, bound: least }, clearsAtMs: view.clearsAtMs };
 }
 
 /** Until when the call may wait for the limit to clear, where it pauses calls. */

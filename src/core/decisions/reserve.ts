@@ -410,7 +410,7 @@ function chargeReservation(book: Book, counters: readonly CallCounter[], candida
     const bound = boundIn(limit, candidate) ?? heldFor({ what, reserved: 0n }, candidate);
     const isSpentAtOnce = limit.measure === "requests";
     const reserved = isSpentAtOnce ? 0n : bound;
-    const other = charges.find((charge) => charge.what === what && charge.scopeKey === scopeKey);
+    const other = chargeOf(charges, scopeKey, what);
     if (other === undefined) {
       charges.push({ scopeKey, what, windowKey: window.key, spent: isSpentAtOnce ? 1n : 0n, reserved });
       untilMs.push(window.untilMs);
@@ -418,4 +418,10 @@ function chargeReservation(book: Book, counters: readonly CallCounter[], candida
   }
   charges.forEach((charge, index) => chargeCounter(book.scope(charge.scopeKey), charge, untilMs[index] ?? Infinity));
   return charges;
+}
+
+/** By hand: looking with a function for each of ten counters took a twentieth of the writing thread's time. */
+function chargeOf(charges: readonly Charge[], scopeKey: string, what: string): Charge | undefined {
+  for (const charge of charges) if (charge.what === what && charge.scopeKey === scopeKey) return charge;
+  return undefined;
 }

@@ -28,7 +28,7 @@ import { correctedFromText, countedFromText, countedToText, type PlacedAdjustmen
 import { EntryWriter, readBody, readCharges } from "./entry-text.ts";
 import { hashOfEntry } from "./rows.ts";
 import { prepareReadArchived } from "./statements/archived.ts";
-import { prepareReadCall, prepareWriteCall, type CallRow } from "./statements/calls.ts";
+import { prepareReadCall, prepareWriteCalls, type CallRow } from "./statements/calls.ts";
 import { prepareReadScope, prepareTakePastCounters, prepareWritePastCounter, prepareWriteScope } from "./statements/counters.ts";
 import {
   prepareInsertEntries,
@@ -95,6 +95,8 @@ export class CachedBook implements Book {
   readonly #entryWriter = new EntryWriter();
   #head: ChainHead | undefined;
   #lastCall: { callId: string; row: CallRow | undefined } | undefined;
+  /** The last call that the file was asked for in vain: a reservation asks for it, and then stores it. */
+  #notOpen: string | undefined;
 
   // What the batch changed and did not write yet.
   readonly #appended: PlacedEntry[] = [];
@@ -161,9 +163,10 @@ export class CachedBook implements Book {
   /** Also one that ended behind `folded`: its place is needed once more, when it is folded. */
   #placedOpen(callId: string): PlacedOpenCall | undefined {
     const known = this.#open.get(callId);
-    if (known !== undefined || this.#ended.has(callId)) return known;
+    if (known !== undefined || this.#ended.has(callId) || callId === this.#notOpen) return known;
     const read = this.#read.openCall(callId);
-    if (read !== undefined) this.#open.set(callId, read);
+    if (read === undefined) this.#notOpen = callId;
+    else this.#open.set(callId, read);
     return read;
   }
 
@@ -309,19 +312,14 @@ export class CachedBook implements Book {
       writes.openCall(call);
       call.isStored = true;
     }
-    for (const [callId, ended] of this.#ended) this.#foldEnded(callId, ended);
-    for (const [callId, placed] of this.#denied) this.#foldDenied(callId, placed);
+    for (const callId of this.#ended.keys()) if (this.#open.get(callId)?.isStored === true) writes.deleteOpenCall(callId);
+    writes.calls(this.unfoldedRows());
     for (const scopeKey of this.#changedScopes) this.#foldScope(scopeKey);
     for (const callId of this.#ended.keys()) this.#open.delete(callId);
     this.#folded = (this.#head ??= this.#read.head()).seq;
     writes.folded(this.#folded);
     writes.deleteRests();
     this.#forgetUnfolded();
-  }
-
-  #foldEnded(callId: string, ended: EndedCall): void {
-    if (this.#open.get(callId)?.isStored === true) this.#writes().deleteOpenCall(callId);
-    this.#writes().call(this.#endedRow(callId, ended));
   }
 
   #endedRow(callId: string, ended: EndedCall): CallRow {
@@ -357,11 +355,6 @@ export class CachedBook implements Book {
     });
   }
 
-  #foldDenied(callId: string, placed: PlacedEntry): void {
-    const row = deniedRow(callId, placed);
-    if (row !== undefined) this.#writes().call(row);
-  }
-
   #foldScope(scopeKey: string): void {
     const state = this.scope(scopeKey);
     if (!this.#recalled.has(scopeKey)) {
@@ -385,6 +378,7 @@ export class CachedBook implements Book {
     this.#changedRests.clear();
     this.#scopes.clear();
     this.#open.clear();
+    this.#notOpen = undefined;
     this.#head = undefined;
     this.#entryWriter.forget();
     spelledOn(this.#db).forget();
@@ -522,7 +516,7 @@ function prepareWrites(db: Database) {
     takePastCounters: prepareTakePastCounters(db),
     openCall: prepareWriteOpenCall(db),
     deleteOpenCall: prepareDeleteOpenCall(db),
-    call: prepareWriteCall(db),
+    calls: prepareWriteCalls(db),
   };
 }
 

@@ -5,6 +5,7 @@ import type { Scopes } from "../../../core/limits/limit.ts";
 import type { TokenParts } from "../../../core/usage/usage.ts";
 import type { CallsQuery } from "../../ledger.ts";
 import { assertCheck, checkSumOf, scopesFromColumns, tokensFromColumns } from "../rows.ts";
+import { prepareRowsAtOnce, type Column } from "./rows-at-once.ts";
 
 /** A call that is over, as its row holds it. */
 export interface CallRow {
@@ -28,7 +29,6 @@ export interface CallRow {
   overrunNanoUsd: bigint;
 }
 
-type Column = string | bigint | number | null;
 type StoredRow = Record<string, string | bigint | null> & { check_sum: bigint };
 
 const NAMES = [
@@ -122,9 +122,12 @@ function fromRow(row: StoredRow): CallRow {
 
 const COLUMNS = `${NAMES.join(", ")}, check_sum`;
 
-export function prepareWriteCall(db: Database): (row: CallRow) => void {
-  const statement = db.prepare(`
-    insert into calls (${COLUMNS}) values (${NAMES.map(() => "?").join(", ")}, ?)
+export function prepareWriteCalls(db: Database): (rows: readonly CallRow[]) => void {
+  const write = prepareRowsAtOnce(
+    db,
+    `(${NAMES.map(() => "?").join(", ")}, ?)`,
+    (rows) => `
+    insert into calls (${COLUMNS}) values ${rows}
     on conflict (position) do update set
       status = excluded.status,
       end_seq = excluded.end_seq,
@@ -138,11 +141,15 @@ export function prepareWriteCall(db: Database): (row: CallRow) => void {
       counted = excluded.counted,
       overrun_nano_usd = excluded.overrun_nano_usd,
       check_sum = excluded.check_sum
-  `);
-  return (row) => {
-    const values = toColumns(row);
-    statement.run(...values, checkSumOf("calls", values));
-  };
+  `,
+  );
+  return (rows) =>
+    write(
+      rows.map((row) => {
+        const columns = toColumns(row);
+        return [...columns, checkSumOf("calls", columns)];
+      }),
+    );
 }
 
 export function prepareReadCall(db: Database): (callId: string) => CallRow | undefined {

@@ -1,5 +1,5 @@
 /** The statements over `entries`. There is none that changes or removes one. */
-import type { Database, Statement } from "better-sqlite3";
+import type { Database } from "better-sqlite3";
 import type { EntryBody, NewEntry } from "../../../core/decisions/operations.ts";
 import type { Charge } from "../../../core/decisions/counters.ts";
 import { toNanoUsd } from "../../../core/money/money.ts";
@@ -7,6 +7,7 @@ import { bodyFromText } from "../body.ts";
 import { readBody, readCharges } from "../entry-text.ts";
 import { FIRST_HASH } from "../rows.ts";
 import { Spelled } from "../spelled.ts";
+import { prepareRowsAtOnce } from "./rows-at-once.ts";
 
 /** An entry as its columns hold it. */
 export interface EntryRow {
@@ -28,26 +29,25 @@ export interface ChainHead {
   hash: string;
 }
 
-/** Entries that one statement inserts: a third less time for each of them than one by one, and no less with more. */
-const ROWS_AT_ONCE = 8;
-
 export function prepareInsertEntries(db: Database): (rows: readonly EntryRow[]) => void {
-  const insert = (rows: number): Statement<unknown[]> =>
-    db.prepare(`
-      insert into entries (seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash)
-      values ${Array.from({ length: rows }, () => "(?, ?, ?, ?, ?, ?, ?, ?)").join(", ")}
-    `);
-  const [single, several] = [insert(1), insert(ROWS_AT_ONCE)];
-  return (rows) => {
-    let columns: unknown[] = [];
-    const together = rows.length - (rows.length % ROWS_AT_ONCE);
-    rows.forEach(({ seq, kind, callId, atMs, costNanoUsd, charges, body, hash }, index) => {
-      columns.push(seq, kind, callId, atMs, costNanoUsd ?? null, charges, body, Buffer.from(hash, "hex"));
-      if (index < together && (index + 1) % ROWS_AT_ONCE !== 0) return;
-      (index < together ? several : single).run(columns);
-      columns = [];
-    });
-  };
+  const insert = prepareRowsAtOnce(
+    db,
+    "(?, ?, ?, ?, ?, ?, ?, unhex(?))",
+    (rows) => `insert into entries (seq, kind, call_id, at_ms, cost_nano_usd, charges, body, hash) values ${rows}`,
+  );
+  return (rows) =>
+    insert(
+      rows.map(({ seq, kind, callId, atMs, costNanoUsd, charges, body, hash }) => [
+        seq,
+        kind,
+        callId,
+        atMs,
+        costNanoUsd ?? null,
+        charges,
+        body,
+        hash,
+      ]),
+    );
 }
 
 export function prepareReadHead(db: Database): () => ChainHead {
