@@ -30,10 +30,13 @@ const TAKING_MS_MAX = 4;
 const TAKING_ALONE_MS_MAX = 20;
 
 /**
- * So many entries are folded into the projections at once: busy counters are then written once for hundreds of calls, and the lock is
- * held a few milliseconds longer, not more.
+ * So many entries are folded into the projections at once: busy counters are then written once for hundreds of calls. Folding so many
+ * takes up to some tens of milliseconds, for which everybody waits.
  */
 const UNFOLDED_ENTRIES_MAX = 1_000;
+/** Where batches are small, somebody waits for each of them, and nobody is to wait for much more than his own: less is folded, more often. */
+const UNFOLDED_BATCHES_MAX = 32;
+const UNFOLDED_ENTRIES_MIN = 256;
 
 /** What a batch did. */
 export interface BatchResult {
@@ -121,6 +124,7 @@ export class Batches {
     begin.run();
     try {
       this.#catchUp();
+      const before = this.#book.unfoldedCount;
       const answers: Answer[] = [];
       const untilMs = this.#now() + (this.ownerCount > 1 ? TAKING_MS_MAX : TAKING_ALONE_MS_MAX);
       let taken = 0;
@@ -135,7 +139,7 @@ export class Batches {
         if (failure !== undefined) answers.push(failure);
       }
       this.#book.flush();
-      if (this.#mustFold()) this.#book.fold();
+      if (this.#mustFold(this.#book.unfoldedCount - before)) this.#book.fold();
       commit.run();
       if (this.#book.head !== undefined) this.#witness.saw(this.#book.head);
       this.#book.evict();
@@ -146,9 +150,15 @@ export class Batches {
     }
   }
 
-  /** What others would have to work out from the entries each time, and what is too much to work out at a start. */
-  #mustFold(): boolean {
-    return this.#book.mustFold || this.#isShared || this.ownerCount > 1 || this.#book.unfoldedCount >= UNFOLDED_ENTRIES_MAX;
+  /**
+   * What others would have to work out from the entries each time, and what is too much to work out at a start.
+   *
+   * @param added how many entries this batch added.
+   */
+  #mustFold(added: number): boolean {
+    if (this.#book.mustFold || this.#isShared || this.ownerCount > 1) return true;
+    const most = Math.max(UNFOLDED_ENTRIES_MIN, Math.min(UNFOLDED_ENTRIES_MAX, added * UNFOLDED_BATCHES_MAX));
+    return this.#book.unfoldedCount >= most;
   }
 
   /** True if something is left to {@link fold}. */

@@ -9,7 +9,7 @@ import { closeSync, constants, openSync, readFileSync, writeSync } from "node:fs
 import { crc32 } from "node:zlib";
 import type { ChainHead } from "./statements/entries.ts";
 
-/** While batches follow each other, so often; when nothing is left to do, at once. A write costs some microseconds. */
+/** While batches follow each other, so often; the last is written by whoever finds nothing left to do. A write costs some microseconds. */
 const BETWEEN_MS = 20;
 
 /** Where the witness of a ledger lies. */

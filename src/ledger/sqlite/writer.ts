@@ -28,8 +28,8 @@ const PAUSE_MS = 2;
 /** A process that is not registered yet gets its turn within this, however busy this one is. */
 const WITHOUT_PAUSE_MS_MAX = 50;
 
-/** So long after the last batch what is left is folded: nobody is waiting then, and readers find it done. */
-const FOLD_IDLE_MS = 20;
+/** So long after the last batch what is left is done: nobody is waiting then, and readers find it folded. */
+const IDLE_MS = 20;
 
 const port: MessagePort = portOfParent();
 const data = workerData as ThreadData;
@@ -141,21 +141,33 @@ async function run(batches: Batches): Promise<void> {
     }
   }
   isRunning = false;
-  batches.rest();
   if (isClosing) await close(batches);
-  else foldSoon(batches);
+  else restSoon(batches);
 }
 
-let foldTimer: NodeJS.Timeout | undefined;
+let idleTimer: NodeJS.Timeout | undefined;
+let lastBatchAtMs = 0;
 
-function foldSoon(batches: Batches): void {
-  clearTimeout(foldTimer);
-  if (batches.isUnfolded) foldTimer = setTimeout(() => foldQuietly(batches), FOLD_IDLE_MS);
+/** One timer for many batches: setting one anew with each of them costs more than now and then looking too early. */
+function restSoon(batches: Batches): void {
+  lastBatchAtMs = performance.now();
+  idleTimer ??= setTimeout(() => rest(batches), IDLE_MS);
+}
+
+function rest(batches: Batches): void {
+  idleTimer = undefined;
+  if (isRunning) return;
+  const leftMs = lastBatchAtMs + IDLE_MS - performance.now();
+  if (leftMs > 0) idleTimer = setTimeout(() => rest(batches), leftMs);
+  else {
+    batches.rest();
+    foldQuietly(batches);
+  }
 }
 
 /** What cannot be folded now is folded with a later batch: the entries say it all. */
 function foldQuietly(batches: Batches): void {
-  if (isRunning || !batches.isUnfolded) return;
+  if (!batches.isUnfolded) return;
   try {
     batches.fold();
   } catch (error) {
@@ -164,7 +176,7 @@ function foldQuietly(batches: Batches): void {
 }
 
 async function close(batches: Batches): Promise<void> {
-  clearTimeout(foldTimer);
+  clearTimeout(idleTimer);
   if (batches.isUnfolded) await withLock(() => batches.fold()).catch(() => undefined);
   batches.end();
   closeFile();
