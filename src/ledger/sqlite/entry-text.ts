@@ -290,22 +290,8 @@ type WrittenDecision = [
   others?: string,
 ];
 
-function decisionToText(decision: StoredDecision, { atMs, body }: NewEntry): string {
-  const { limitsVersion: _limits, admit, marks, skippedReason, requestedModel, model, canonicalModel, ...rest } = decision;
-  const { maxTokens, usdBound, inputTokensBound, outputTokensBound, priceIds, ...others } = rest;
-  const { views: _views, paces, heldBack, isPriceKnown, unboundedParts, nowMs, ...otherInput } = admit;
-  const isUsual =
-    marks.length === 0 &&
-    skippedReason === undefined &&
-    body.kind === "reserved" &&
-    requestedModel === body.call.requestedModel &&
-    paces.length === 0 &&
-    heldBack.length === 0 &&
-    isPriceKnown &&
-    unboundedParts.length === 0 &&
-    nowMs === atMs &&
-    isEmpty(others) &&
-    isEmpty(otherInput);
+function decisionToText(decision: StoredDecision, entry: NewEntry): string {
+  const { model, canonicalModel, maxTokens, usdBound, inputTokensBound, outputTokensBound, priceIds } = decision;
   const written: WrittenDecision = [
     model,
     canonicalModel,
@@ -315,11 +301,50 @@ function decisionToText(decision: StoredDecision, { atMs, body }: NewEntry): str
     outputTokensBound,
     priceIds,
   ];
-  if (!isUsual) {
-    const input = { paces, heldBack, isPriceKnown, unboundedParts, nowMs, ...otherInput };
-    written.push(toJson({ ...others, marks, skippedReason, requestedModel, admit: input }));
-  }
+  const others = othersOf(decision, entry);
+  if (!isEmpty(others)) written.push(toJson(others));
   return JSON.stringify(written);
+}
+
+type Unusual<T> = { -readonly [Name in keyof T]?: T[Name] };
+
+/** What stands at no place of its own and is not as it nearly always is. */
+function othersOf(decision: StoredDecision, { atMs, body }: NewEntry): object {
+  const {
+    limitsVersion: _limits,
+    admit,
+    marks,
+    skippedReason,
+    requestedModel,
+    model: _model,
+    canonicalModel: _name,
+    ...rest
+  } = decision;
+  const {
+    maxTokens: _max,
+    usdBound: _usd,
+    inputTokensBound: _input,
+    outputTokensBound: _output,
+    priceIds: _prices,
+    ...more
+  } = rest;
+  const others: Unusual<StoredDecision> = more;
+  if (marks.length > 0) others.marks = marks;
+  if (skippedReason !== undefined) others.skippedReason = skippedReason;
+  if (body.kind !== "reserved" || requestedModel !== body.call.requestedModel) others.requestedModel = requestedModel;
+  const input = unusualInput(admit, atMs);
+  return isEmpty(input) ? others : { ...others, admit: input };
+}
+
+function unusualInput(admit: StoredDecision["admit"], atMs: number): object {
+  const { views: _views, paces, heldBack, isPriceKnown, unboundedParts, nowMs, ...more } = admit;
+  const input: Unusual<StoredDecision["admit"]> = more;
+  if (paces.length > 0) input.paces = paces;
+  if (heldBack.length > 0) input.heldBack = heldBack;
+  if (!isPriceKnown) input.isPriceKnown = isPriceKnown;
+  if (unboundedParts.length > 0) input.unboundedParts = unboundedParts;
+  if (nowMs !== atMs) input.nowMs = nowMs;
+  return input;
 }
 
 function isEmpty(object: object): boolean {

@@ -35,13 +35,21 @@ export interface ReadOperation {
 /** Reads what {@link operationsToText} wrote. */
 export function operationsFromText(text: string): ReadOperation[] {
   if (text === "") return [];
-  const lines = text.split("\n");
   const operations: ReadOperation[] = [];
-  for (let at = 0; at < lines.length; at += 2) {
-    const said = lines[at + 1] ?? "";
-    operations.push({ operation: operationFrom([lines[at] ?? "", said]), said });
+  // By hand: most texts hold one operation, and splitting them took a twentieth of the writing thread's time.
+  for (let at = 0; at <= text.length;) {
+    const restEnd = endOfLine(text, at);
+    const saidEnd = endOfLine(text, restEnd + 1);
+    const said = text.slice(restEnd + 1, saidEnd);
+    operations.push({ operation: operationFrom([text.slice(at, restEnd), said]), said });
+    at = saidEnd + 1;
   }
   return operations;
+}
+
+function endOfLine(text: string, from: number): number {
+  const end = text.indexOf("\n", from);
+  return end === -1 ? text.length : end;
 }
 
 function linesOf(operation: Operation): Lines {
