@@ -8,6 +8,7 @@
 import type { Extension } from "../core/decisions/call.ts";
 import { totalInputTokens, type Usage } from "../core/usage/usage.ts";
 import type { Provider, RequestFacts, Span } from "../providers/provider.ts";
+import { IdleMap } from "./idle-map.ts";
 import type { Clock, FingerprintChain } from "./ports.ts";
 
 /** A call that nothing extended for this long is forgotten. */
@@ -51,23 +52,26 @@ export interface Extensions {
 
 export function createExtensions(deps: { clock: Clock; fingerprints: FingerprintChain }): Extensions {
   const { clock, fingerprints } = deps;
-  // Insertion order is the order of endings, so the first key is the oldest.
-  const byKey = new Map<string, { inputTokens: number; outputTokens: number; endedAtMs: number }>();
-
-  const forgetOld = (nowMs: number): void => {
-    for (const [key, { endedAtMs }] of byKey) {
-      if (byKey.size <= EXTENSIONS_MAX && nowMs - endedAtMs <= EXTENSION_IDLE_MS_MAX) return;
-      byKey.delete(key);
-    }
-  };
+  const byKey = new IdleMap<{ inputTokens: number; outputTokens: number }>({
+    sizeMax: EXTENSIONS_MAX,
+    idleMsMax: EXTENSION_IDLE_MS_MAX,
+  });
 
   return {
     conversationOf({ owner, session, variant, body, facts, chain, markBytes }) {
       if (!isReadWhole(facts)) return undefined;
       const { clientToolTypes, isToolForced } = facts;
+      const pieces = piecesAround(body, facts);
       // Tools may be defined in the messages too, and what they bring along is in no message's bytes: their types must be the same.
-      const outside = bytesOf(JSON.stringify([owner, session, variant, clientToolTypes, isToolForced]));
-      const frame = fingerprints([outside, ...piecesAround(body, facts)]).at(-1);
+      const outside = JSON.stringify([
+        owner,
+        session,
+        variant,
+        clientToolTypes,
+        isToolForced,
+        pieces.map(({ length }) => length),
+      ]);
+      const [frame] = fingerprints([joined(bytesOf(outside), pieces)]);
       return frame === undefined ? undefined : { frame, chain, markBytes, facts };
     },
     note({ frame, chain, facts }, model, usage) {
@@ -79,13 +83,11 @@ export function createExtensions(deps: { clock: Clock; fingerprints: Fingerprint
       const inputTokens = totalInputTokens(sampling.tokens);
       if (inputTokens === 0) return;
       const nowMs = clock.nowMs();
-      const key = keyOf(frame, model, last);
-      byKey.delete(key);
-      byKey.set(key, { inputTokens, outputTokens: sampling.tokens.outputTokens, endedAtMs: nowMs });
-      forgetOld(nowMs);
+      byKey.put(keyOf(frame, model, last), { inputTokens, outputTokens: sampling.tokens.outputTokens }, nowMs);
+      byKey.forget(nowMs);
     },
     boundOf({ frame, chain, markBytes, facts }, provider, { canonicalModel, model }) {
-      forgetOld(clock.nowMs());
+      byKey.forget(clock.nowMs());
       for (let count = chain.length; count > 0; count -= 1) {
         const known = byKey.get(keyOf(frame, canonicalModel, chain[count - 1] ?? ""));
         if (known === undefined) continue;
@@ -111,6 +113,18 @@ function bytesOf(text: string): Uint8Array {
     bytes[2 * index + 1] = code & 0xff;
   }
   return bytes;
+}
+
+/** Which piece ends where, the first says. */
+function joined(first: Uint8Array, pieces: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, first.length));
+  whole.set(first);
+  let at = first.length;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
 }
 
 function keyOf(frame: string, model: string, fingerprint: string): string {

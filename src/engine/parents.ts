@@ -6,6 +6,7 @@
  */
 import type { Ledger } from "../ledger/ledger.ts";
 import { SESSION_DEPTH_MAX } from "./identify.ts";
+import { IdleMap } from "./idle-map.ts";
 import { isLedgerUnavailable } from "./refusing.ts";
 
 /** So many sessions are remembered; the one longest unused is forgotten first. */
@@ -17,14 +18,11 @@ export interface ParentFinder {
 }
 
 export function createParentFinder(ledger: Pick<Ledger, "calls">): ParentFinder {
-  // Insertion order is the order of use.
-  const bySession = new Map<string, readonly string[]>();
+  const bySession = new IdleMap<readonly string[]>({ sizeMax: SESSIONS_MAX });
 
   function remember(session: string, parents: readonly string[]): void {
-    bySession.delete(session);
-    bySession.set(session, parents);
-    const [oldest] = bySession.keys();
-    if (bySession.size > SESSIONS_MAX && oldest !== undefined) bySession.delete(oldest);
+    bySession.put(session, parents);
+    bySession.forget();
   }
 
   function conclude(session: string, ancestors: readonly string[]): string[] {

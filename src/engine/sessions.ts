@@ -4,6 +4,7 @@
  * Invariants: ids are random and fingerprints are keyed by a secret in memory, so nothing stored can be traced to a prompt; a
  * conversation that continues nobody's starts a session of its own; memory is bounded.
  */
+import { IdleMap } from "./idle-map.ts";
 import type { Clock, IdSource } from "./ports.ts";
 
 /** A session ends when nothing happened in it for this long. */
@@ -14,7 +15,6 @@ const CONVERSATIONS_MAX = 50_000;
 interface Conversation {
   session: string;
   fingerprint: string;
-  lastAtMs: number;
 }
 
 export interface SessionFinder {
@@ -27,27 +27,19 @@ export interface SessionFinder {
 
 /** Recognises a conversation by its beginning: the messages of the last call seen, extended or repeated. */
 export function createSessionFinder({ clock, ids }: { clock: Clock; ids: IdSource }): SessionFinder {
-  // Insertion order is the order of use, so the first key is the one idle longest.
-  const byFingerprint = new Map<string, Conversation>();
-
-  const forgetIdle = (nowMs: number): void => {
-    for (const [key, conversation] of byFingerprint) {
-      if (byFingerprint.size <= CONVERSATIONS_MAX && nowMs - conversation.lastAtMs <= SESSION_IDLE_MS_MAX) return;
-      byFingerprint.delete(key);
-    }
-  };
+  const byFingerprint = new IdleMap<Conversation>({ sizeMax: CONVERSATIONS_MAX, idleMsMax: SESSION_IDLE_MS_MAX });
 
   return {
     find(owner, chain) {
       const nowMs = clock.nowMs();
-      forgetIdle(nowMs);
+      byFingerprint.forget(nowMs);
       const keys = chain.map((fingerprint) => `${owner} ${fingerprint}`);
-      const known = keys.findLast((key) => byFingerprint.has(key));
+      const known = keys.findLast((key) => byFingerprint.get(key) !== undefined);
       const before = known === undefined ? undefined : byFingerprint.get(known);
       const session = before?.session ?? ids.next("sess");
       if (before !== undefined) byFingerprint.delete(before.fingerprint);
       const last = keys.at(-1);
-      if (last !== undefined) byFingerprint.set(last, { session, fingerprint: last, lastAtMs: nowMs });
+      if (last !== undefined) byFingerprint.put(last, { session, fingerprint: last }, nowMs);
       return session;
     },
   };

@@ -5,6 +5,8 @@
  * memory is bounded.
  */
 
+import { IdleMap } from "./idle-map.ts";
+
 /** The last answers that are remembered of one agent. */
 const ANSWERS_MAX = 200;
 /** So many agents are remembered; the one idle longest is forgotten first. */
@@ -18,22 +20,17 @@ export interface UsualOutputs {
 }
 
 export function createUsualOutputs(): UsualOutputs {
-  // Insertion order is the order of use, so the first key is the one idle longest.
-  const byAgent = new Map<string, { answers: number[]; rising: number[] }>();
+  const byAgent = new IdleMap<{ answers: number[]; rising: number[] }>({ sizeMax: AGENTS_MAX });
 
   return {
     note(agent, outputTokens) {
       const known = byAgent.get(agent) ?? { answers: [], rising: [] };
-      byAgent.delete(agent);
-      byAgent.set(agent, known);
+      byAgent.put(agent, known);
+      byAgent.forget();
       known.answers.push(outputTokens);
       known.rising.splice(placeIn(known.rising, outputTokens), 0, outputTokens);
       const forgotten = known.answers.length > ANSWERS_MAX ? known.answers.shift() : undefined;
       if (forgotten !== undefined) known.rising.splice(placeIn(known.rising, forgotten), 1);
-      for (const [oldest] of byAgent) {
-        if (byAgent.size <= AGENTS_MAX) break;
-        byAgent.delete(oldest);
-      }
     },
     of(agent) {
       const rising = byAgent.get(agent)?.rising ?? [];
