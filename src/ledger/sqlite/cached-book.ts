@@ -56,6 +56,8 @@ import {
 
 /** States kept between batches. At some kilobytes each this stays far below 100 MB; more are read again when asked for. */
 const SCOPES_CACHED_MAX = 10_000;
+/** So many are left then: letting one go with every batch would walk past all that went before, every time. */
+const SCOPES_LEFT_MAX = 9_000;
 
 /** An entry with its number. */
 interface PlacedEntry {
@@ -365,8 +367,9 @@ export class CachedBook implements Book {
 
   /** Keeps the cache in bounds; between batches. What is not folded stays: the file does not say it. */
   evict(): void {
+    if (this.#scopes.size <= SCOPES_CACHED_MAX) return;
     for (const scopeKey of this.#scopes.keys()) {
-      if (this.#scopes.size <= SCOPES_CACHED_MAX) break;
+      if (this.#scopes.size <= SCOPES_LEFT_MAX) break;
       if (!this.#changedScopes.has(scopeKey)) this.#scopes.delete(scopeKey);
     }
   }
