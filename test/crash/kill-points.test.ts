@@ -96,7 +96,8 @@ describe.skipIf(!hasCompiler)(`kill -9${hasCompiler ? "" : ` (${NO_COMPILER})`}`
 
     expect(problems.slice(0, 20)).toEqual([]);
     expect(points).toBeGreaterThanOrEqual(POINTS_MIN);
-    expect(settled).toBeGreaterThan(points);
+    // A process of a chain is killed after half a settlement on average, one of a story after six.
+    expect(settled).toBeGreaterThan(points / 4);
     const where = Array.from(tally.kills, ([name, count]) => `${count} ${name}`).join(", ");
     const line = `${points} processes killed at a system call (${where}): of ${settled} answered settlements 0 lost, 0 doubled; recorded + reserved never below the bill, 0 held after recovery, seed ${SEED}`;
     process.stdout.write(`kill -9: ${line}\n`);
