@@ -8,6 +8,7 @@ export { LimitReachedError } from "./limit-reached-error.ts";
 export type { LimitCode } from "./limit-reached-error.ts";
 export { InvalidConfigError } from "./invalid-config-error.ts";
 export type { CallScopes } from "./scopes.ts";
+export type { Meter, MeteredCall, MeterOptions, Used } from "./meter.ts";
 export type { AlertEvent, DecisionEvent, PurserEvents, SettledEvent, WarningEvent } from "./events.ts";
 export type { ActionObject, Amount, ConfigObject, LimitObject } from "../config/config-object.ts";
 export type { StatusJson } from "../reports/status-report.ts";

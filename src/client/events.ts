@@ -4,7 +4,11 @@
  */
 import type { Alert } from "../core/decisions/alerts.ts";
 import type { ErrorDetails } from "../core/errors/codes.ts";
+import { formatUsd } from "../core/money/money.ts";
+import type { Opening } from "../engine/pipeline.ts";
 import type { Notifier } from "../engine/ports.ts";
+import type { RunningCall } from "../engine/running-call.ts";
+import type { Settled } from "../engine/settler.ts";
 import { toJsonAmount, toJsonInstant } from "../reports/json.ts";
 
 /** A threshold was reached. Amounts of usd are decimal text, of others numbers. */
@@ -117,4 +121,20 @@ function alertEvent({ limit, scope, threshold, actions, measure, amount, spent, 
     at: toJsonInstant(atMs) ?? "",
     windowEnd: toJsonInstant(windowEndMs),
   };
+}
+
+export function tellDecision(events: Events, opening: Opening): void {
+  const { callId } = opening.outcome === "admitted" ? opening.call : opening;
+  if (opening.outcome === "refused") {
+    const { details } = opening.refusal;
+    events.tell("decision", () => ({ callId, decisions: ["denied"], model: undefined, denied: details }));
+  } else if (opening.outcome === "admitted") {
+    const { decision, candidate } = opening.call;
+    events.tell("decision", () => ({ callId, decisions: decision.marks, model: candidate.model, denied: undefined }));
+  }
+}
+
+export function tellSettled(events: Events, call: RunningCall, { costNanoUsd, isDurable }: Settled): void {
+  const costUsd = costNanoUsd === undefined ? undefined : formatUsd(costNanoUsd);
+  events.tell("settled", () => ({ callId: call.callId, model: call.candidate.model, costUsd, isDurable }));
 }

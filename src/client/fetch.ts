@@ -6,18 +6,17 @@
  */
 import type { Config } from "../config/config.ts";
 import type { Refusal } from "../core/errors/codes.ts";
-import { formatUsd } from "../core/money/money.ts";
 import { invalidRequest, notMetered, unknownPath, unsupportedEncoding } from "../core/errors/refusals.ts";
 import type { AskCount } from "../engine/counts.ts";
 import type { Labels } from "../engine/identify.ts";
-import type { Engine, Opening, Presence } from "../engine/pipeline.ts";
+import type { Engine, Presence } from "../engine/pipeline.ts";
 import type { Clock, IdSource } from "../engine/ports.ts";
 import type { RunningCall } from "../engine/running-call.ts";
 import { COUNT_BYTES_MAX, deniedHeaders } from "../exchange/answer.ts";
 import { headerOf } from "../exchange/headers.ts";
 import { incomingCall } from "../exchange/incoming.ts";
 import { carry } from "./carry.ts";
-import type { Events } from "./events.ts";
+import { tellDecision, tellSettled, type Events } from "./events.ts";
 import {
   headersOf,
   methodOf,
@@ -136,7 +135,7 @@ async function callMetered(caller: Caller, asked: Asked, read: ReadRequest): Pro
 }
 
 /** In its own process nobody has to show who they are. */
-const NOBODY = { keyId: undefined, bound: undefined };
+export const NOBODY = { keyId: undefined, bound: undefined };
 
 async function run(caller: Caller, { url }: Asked, read: ReadRequest, call: RunningCall): Promise<Response> {
   const { ending, events } = caller;
@@ -146,10 +145,9 @@ async function run(caller: Caller, { url }: Asked, read: ReadRequest, call: Runn
     isFetchKnown: caller.fetch === undefined,
     signal: read.signal,
     onClientAbort: caller.config().onClientAbort,
-    onSettled: ({ costNanoUsd, isDurable }) => {
+    onSettled: (settled) => {
       ending.running.delete(cut);
-      const costUsd = costNanoUsd === undefined ? undefined : formatUsd(costNanoUsd);
-      events.tell("settled", () => ({ callId: call.callId, model: call.candidate.model, costUsd, isDurable }));
+      tellSettled(events, call, settled);
     },
   });
   ending.running.add(cut);
@@ -181,7 +179,7 @@ async function readSmall(response: Response, giveUp: () => void): Promise<Uint8A
   return Buffer.concat(chunks);
 }
 
-function presenceOf(signal: AbortSignal | undefined, ending: Ending): Presence {
+export function presenceOf(signal: AbortSignal | undefined, ending: Ending): Presence {
   return {
     get isGone() {
       return signal?.aborted === true || ending.isEnding;
@@ -213,15 +211,4 @@ function refuse(
   const all = new Headers(headers);
   for (let index = 0; index < more.length; index += 2) all.set(more[index] ?? "", more[index + 1] ?? "");
   return Object.defineProperty(new Response(body, { status, headers: all }), "url", { value: url.href });
-}
-
-function tellDecision(events: Events, opening: Opening): void {
-  const { callId } = opening.outcome === "admitted" ? opening.call : opening;
-  if (opening.outcome === "refused") {
-    const { details } = opening.refusal;
-    events.tell("decision", () => ({ callId, decisions: ["denied"], model: undefined, denied: details }));
-  } else if (opening.outcome === "admitted") {
-    const { decision, candidate } = opening.call;
-    events.tell("decision", () => ({ callId, decisions: decision.marks, model: candidate.model, denied: undefined }));
-  }
 }

@@ -2,7 +2,7 @@
  * Owns the typed decision behind what an SDK throws. Does not own the answer it was made of (providers/PROVIDER/errors.ts).
  * Invariant: only an answer of Purser's own is taken for one: a provider's error without our details is nobody's limit.
  */
-import { ERROR_CODES, type ErrorCode, type ErrorDetails, type Refusal } from "../core/errors/codes.ts";
+import type { ErrorCode, ErrorDetails, Refusal } from "../core/errors/codes.ts";
 
 /** Codes by which a limit, or a person, says no. */
 const LIMIT_CODES = [
@@ -53,7 +53,7 @@ export class LimitReachedError extends Error {
 
   constructor({ details, message }: Refusal, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
-    const code = LIMIT_CODES.find((each) => each === details.code);
+    const code = limitCodeOf(details.code);
     if (code === undefined) throw new RangeError(`${details.code} is no refusal of a limit`);
     this.code = code;
     this.isRetryable = code === "rate_limited" || code === "held_by_calls_in_flight";
@@ -63,6 +63,11 @@ export class LimitReachedError extends Error {
     this.resetsAt = typeof details.resetsAt === "string" ? new Date(details.resetsAt) : details.resetsAt;
     this.callId = details.callId;
     this.details = details;
+  }
+
+  /** True for a refusal that a limit, or a person, made: one that this error can be made of. */
+  static isFor({ details }: Refusal): boolean {
+    return limitCodeOf(details.code) !== undefined;
   }
 
   /** True for an error of this class, also of another copy of the package. */
@@ -78,6 +83,10 @@ export class LimitReachedError extends Error {
   static from(error: unknown): LimitReachedError | undefined {
     return search(error, error, new Set());
   }
+}
+
+function limitCodeOf(code: unknown): LimitCode | undefined {
+  return LIMIT_CODES.find((each) => each === code);
 }
 
 /** Where SDKs and those who wrap their errors keep what was answered. */
@@ -118,6 +127,6 @@ function refusalIn(value: object): Refusal | undefined {
   const message: unknown = Reflect.get(value, "message");
   if (typeof details !== "object" || details === null || typeof message !== "string") return undefined;
   const code: unknown = Reflect.get(details, "code");
-  if (!ERROR_CODES.some((each) => each === code) || !LIMIT_CODES.some((each) => each === code)) return undefined;
+  if (limitCodeOf(code) === undefined) return undefined;
   return { details: details as ErrorDetails, message };
 }

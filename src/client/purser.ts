@@ -17,6 +17,7 @@ import { createEnding, type OwnEnding } from "./ending.ts";
 import { createEvents, type Events, type PurserEvents } from "./events.ts";
 import { createFetch, type Caller } from "./fetch.ts";
 import { InvalidConfigError } from "./invalid-config-error.ts";
+import { createMeter, type Meter } from "./meter.ts";
 import type { Fetch } from "./request.ts";
 import { createScopeStack, labelsOfScopes, type CallScopes, type ScopeStack } from "./scopes.ts";
 import { readStatus } from "./status.ts";
@@ -35,6 +36,17 @@ export interface CreatePurserOptions {
 export interface PurserHandle {
   /** For the `fetch` option of an SDK. What goes to no provider passes untouched. */
   readonly fetch: Fetch;
+  /**
+   * Calls any other API that is paid per call (search, images, speech) under the same limits: the most it can use is set aside before
+   * the function runs, and what it used is settled after.
+   *
+   * @remarks A function that throws is counted at all that was asked for, since nobody can see whether the other side counted it; one
+   * that knows better says so with `call.used` or `call.notSent` before it throws.
+   * @throws {@link LimitReachedError} if a limit says no: the function did not run.
+   * @example
+   * const results = await purser.meter("web-search", { units: 1 }, ({ signal }) => fetch(searchUrl, { signal }));
+   */
+  readonly meter: Meter;
   /** Runs a function with scopes around everything in it, however deep; what is nearer to a call wins. */
   run<Result>(scopes: CallScopes, fn: () => Result): Result;
   /** The same for code that cannot nest: a handle whose calls have these scopes. */
@@ -139,6 +151,7 @@ function handleOf(parts: Parts, bound: Labels): PurserHandle {
   const around = (): Labels => within(stack.current(), bound);
   return {
     fetch: createFetch(caller, around),
+    meter: createMeter(caller, around),
     run: (scopes, fn) => stack.run(within(bound, labelsOfScopes(scopes)), fn),
     with: (scopes) => handleOf(parts, within(bound, labelsOfScopes(scopes))),
     status: (scopes = {}) => parts.readStatus(within(bound, labelsOfScopes(scopes))),

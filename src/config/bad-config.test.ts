@@ -126,6 +126,10 @@ const CASES: readonly (readonly [name: string, marked: string, told: string])[] 
   ["an instant without zone", "prices: { m: { free: true, from: ▸2026-02-20T10:00 } }\n", "allowed: a day like"],
   ["a price of an unknown provider", "prices: { m: { provider: ▸opanai, free: true } }\n", '(did you mean "openai"?)'],
   ["a price of a pattern", "prices: { ▸claude-*: { free: true } }\n", "allowed: the full name of one model"],
+  ["a price by unit beyond a nano-dollar", "prices: { search: { usdPerUnit: ▸0.0000000001 } }\n", "up to 9 decimals"],
+  ["a price by unit and one by token", "prices: { search: { usdPerUnit: 1, ▸inputUsdPerMTok: 3 } }\n", "beside usdPerUnit"],
+  ["a price by unit of a provider's", "prices: { search: { ▸provider: openai, usdPerUnit: 1 } }\n", "beside usdPerUnit"],
+  ["a price by unit under a provider's name", "prices: { ▸openai: { usdPerUnit: 1 } }\n", "allowed: another name"],
   ["prices that are a list", "prices: ▸[a]\n", "found a list; allowed: models and their prices"],
   // Limits.
   ["limits that are a mapping", "limits: ▸{ a: 1 }\n", "limits: found a mapping; allowed: a list of limits"],

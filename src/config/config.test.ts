@@ -340,6 +340,15 @@ server: { host: "::1", port: 0, adminHost: localhost, adminPort: 0, bodyBytesMax
     expect(embedding).toMatchObject({ kind: "embedding" });
   });
 
+  test("hold the price of a unit exactly; zero is free", () => {
+    const { config } = read("prices: { search: { usdPerUnit: 0.004999999, from: 2026-11-01 }, gift: { usdPerUnit: 0 } }\n");
+
+    expect(config.prices).toMatchObject([
+      { provider: "search", model: "search", kind: "metered", nanoUsdPerUnit: 4_999_999n, isFree: false, nanoUsdPerMTok: {} },
+      { provider: "gift", nanoUsdPerUnit: 0n, isFree: true, source: "purser.yaml" },
+    ]);
+  });
+
   test("may use anchors and aliases", () => {
     const { config } = read("limits:\n  - &a { name: a, per: all, usd: &usd 5 }\n  - { name: b, per: agent, usd: *usd }\n");
 

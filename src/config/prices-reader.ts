@@ -27,8 +27,11 @@ export const PRICE_METERS = [
   "cacheWrite1h",
 ] as const satisfies readonly TokenMeter[];
 const METER_KEYS = PRICE_METERS.map((meter) => PRICE_FIELDS[meter]);
-export const PRICE_KEYS = ["provider", ...METER_KEYS, "from", "source", "free"] as const;
+export const UNIT_KEY = "usdPerUnit";
+export const PRICE_KEYS = ["provider", ...METER_KEYS, UNIT_KEY, "from", "source", "free"] as const;
 export const PROVIDERS = ["anthropic", "openai"] as const;
+/** Names that an API which is paid per call cannot have. */
+const RESERVED_NAMES: readonly string[] = PROVIDERS;
 export const FROM_DATE = /^\d{4}-\d{2}-\d{2}$/;
 export const FROM_INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?Z$/;
 
@@ -56,6 +59,7 @@ function readPrice(
   if (model.trim() === "" || model.includes("*")) {
     return problems.add(keyPlace, quote(model), "the full name of one model: prices match exactly");
   }
+  if (fields.has(UNIT_KEY)) return readUnitPrice({ key: model, keyPlace, value }, fields, problems);
   const providerNode = fields.get("provider")?.value;
   const provider = providerNode === undefined ? "anthropic" : readChoice(providerNode, PROVIDERS, problems);
   const isFree = readFree(fields, problems);
@@ -76,6 +80,36 @@ function readPrice(
     confidence: "configured",
   });
   return checkUnits(row, fields, known, problems) ? { row, place: keyPlace } : undefined;
+}
+
+/** The price of an API that is paid per call: it is its own provider, and zero is free. */
+function readUnitPrice({ key: name, keyPlace }: MapEntry, fields: PriceFields, problems: Problems): PlacedPrice | undefined {
+  const noted = problems.problems.length;
+  const beside = (["provider", "free", ...METER_KEYS] as const)
+    .map((key) => fields.get(key))
+    .find((entry) => entry !== undefined);
+  const allowed = `${UNIT_KEY} with from and source alone: it prices what purser.meter(${quote(name)}, …) counts`;
+  if (beside !== undefined) problems.add(beside.keyPlace, `${quote(beside.key)} beside ${UNIT_KEY}`, allowed);
+  const taken = RESERVED_NAMES.find((reserved) => reserved === name);
+  if (taken !== undefined) problems.add(keyPlace, quote(name), `another name: ${quote(name)} is a provider's`);
+  const node = fields.get(UNIT_KEY)?.value;
+  const nanoUsdPerUnit = node === undefined ? undefined : readUsd(node, problems);
+  const fromMs = readFrom(fields.get("from")?.value, problems);
+  const sourceNode = fields.get("source")?.value;
+  const source = sourceNode === undefined ? keyPlace.file : readText(sourceNode, "where the price comes from", problems);
+  if (problems.problems.length > noted || nanoUsdPerUnit === undefined || source === undefined) return undefined;
+  const row = newPriceRow({
+    provider: name,
+    model: name,
+    kind: "metered",
+    isFree: nanoUsdPerUnit === 0n,
+    fromMs,
+    nanoUsdPerMTok: {},
+    nanoUsdPerUnit,
+    source,
+    confidence: "configured",
+  });
+  return { row, place: keyPlace };
 }
 
 /** A price per token written as a price per million is a million times too low: refused at its line. */

@@ -6,7 +6,7 @@
 import { PRICE_FIELDS } from "../core/pricing/rows.ts";
 import { BUDGET_KEYS } from "./budget-reader.ts";
 import { CONFIG_KEYS, ON_CLIENT_ABORT, ON_LEDGER_UNAVAILABLE, ON_UNPRICED_MODEL } from "./read-tree.ts";
-import { FROM_DATE, FROM_INSTANT, PRICE_KEYS, PRICE_METERS, PROVIDERS } from "./prices-reader.ts";
+import { FROM_DATE, FROM_INSTANT, PRICE_KEYS, PRICE_METERS, PROVIDERS, UNIT_KEY } from "./prices-reader.ts";
 import { LIMIT_KEYS, LIMIT_NAME, MEASURES, MONTH_DAY_MAX, SCOPES, UNITS, WEEK_DAYS } from "./limit-reader.ts";
 import { BODY_BYTES, KEEP_DAYS, LEDGER_KEYS, PASSTHROUGH_CHOICES, PORT, SERVER_KEYS, UPSTREAM_KEYS } from "./settings-reader.ts";
 
@@ -180,6 +180,7 @@ const PRICE: JsonSchema = object(
   {
     provider: { enum: [...PROVIDERS] },
     ...Object.fromEntries(PRICE_METERS.map((meter) => [PRICE_FIELDS[meter], USD])),
+    [UNIT_KEY]: { ...USD, description: "For purser.meter: US dollars per unit of an API that is paid per call." },
     from: text("From when it holds: 2026-11-01, or 2026-11-01T12:00Z.", `${FROM_DATE.source}|${FROM_INSTANT.source}`),
     source: { type: "string" },
     free: { type: "boolean" },

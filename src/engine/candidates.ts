@@ -3,10 +3,13 @@
  * Invariant: a bound is proven or absent; nothing learned or guessed goes into it.
  */
 import { extendedTokens, type Candidate, type Extension } from "../core/decisions/call.ts";
+import type { NanoUsd } from "../core/money/money.ts";
 import { boundAt, boundLine } from "../core/pricing/bound.ts";
 import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import type { PriceRow } from "../core/pricing/price.ts";
-import type { Provider, RequestFacts } from "../providers/provider.ts";
+import { rateUsage } from "../core/pricing/rate.ts";
+import { usageOfUnits, type PaidUnits } from "../core/usage/usage.ts";
+import type { PaidApi, RequestFacts } from "../providers/provider.ts";
 
 /** What a model without a published maximum may write at most: the largest maximum of any model in the price book (2026-11-22). */
 const OUTPUT_TOKENS_UNKNOWN_MAX = 128_000;
@@ -18,7 +21,7 @@ const EXPECTED_OUTPUT_TOKENS_MAX = 1_024;
 const EXPECTED_BYTES_PER_TOKEN = 4;
 
 export interface CandidateInput {
-  provider: Provider;
+  provider: PaidApi;
   facts: RequestFacts;
   book: BuiltPriceBook;
   /** Model → the next cheaper one. */
@@ -88,7 +91,7 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
     ...(counting.bound === inputTokensBound && counting.bound < fromRequest ? { countedTokens: counting.tokens } : {}),
     ...(counting.isOpen ? { isCountable: true } : {}),
     outputTokensBound,
-    usdBound: line && boundAt(line, outputTokensBound),
+    usdBound: facts.units === undefined ? line && boundAt(line, outputTokensBound) : unitsBound(facts.units, model, row),
     unboundedParts: unbounded,
     tenCallsNanoUsd: row === undefined ? undefined : expectedTenCalls(facts, row, model !== facts.model),
     priceIds: row === undefined ? [] : [row.id],
@@ -97,6 +100,12 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
       ? {}
       : { fit: { leastMaxTokens, usd: line } }),
   };
+}
+
+/** What is asked for at most is what it can cost at most. */
+function unitsBound(units: PaidUnits, model: string, row: PriceRow | undefined): NanoUsd | undefined {
+  const rated = rateUsage(usageOfUnits(units, model), () => row);
+  return rated.outcome === "rated" ? rated.costNanoUsd : undefined;
 }
 
 /** What the provider's count says of a model, and whether it can still be asked: only where no earlier call bounds it. */
@@ -139,7 +148,7 @@ function unboundedParts({ unboundedParts, remoteInputs }: RequestFacts, row: Pri
 }
 
 /** A context window holds all that one sampling reads, wherever it comes from; a window nobody published caps nothing. */
-function inputBound(provider: Provider, facts: RequestFacts, model: string, row: PriceRow | undefined): number {
+function inputBound(provider: PaidApi, facts: RequestFacts, model: string, row: PriceRow | undefined): number {
   const context = row?.contextTokensMax;
   const fromBody = provider.boundInputTokens(facts, model);
   if (context === undefined) return fromBody;

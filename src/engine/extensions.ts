@@ -7,7 +7,7 @@
  */
 import type { Extension } from "../core/decisions/call.ts";
 import { totalInputTokens, type Usage } from "../core/usage/usage.ts";
-import type { Provider, RequestFacts, Span } from "../providers/provider.ts";
+import type { PaidApi, RequestFacts, Span } from "../providers/provider.ts";
 import { IdleMap } from "./idle-map.ts";
 import type { Clock, FingerprintChain } from "./ports.ts";
 
@@ -43,11 +43,7 @@ export interface Extensions {
   /** Remembers what the provider finally reported of a call that ran on this model. */
   note(conversation: Conversation, model: string, usage: Usage): void;
   /** How much its input is at most, by the longest call it extends; `undefined`: it extends none that is remembered. */
-  boundOf(
-    conversation: Conversation,
-    provider: Provider,
-    model: { canonicalModel: string; model: string },
-  ): Extension | undefined;
+  boundOf(conversation: Conversation, provider: PaidApi, model: { canonicalModel: string; model: string }): Extension | undefined;
 }
 
 export function createExtensions(deps: { clock: Clock; fingerprints: FingerprintChain }): Extensions {

@@ -10,7 +10,7 @@ import type { LimitView } from "../core/decisions/admit.ts";
 import type { Scopes } from "../core/limits/limit.ts";
 import type { ErrorCode, Refusal } from "../core/errors/codes.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import type { Provider, RequestFacts } from "../providers/provider.ts";
+import type { PaidApi, RequestFacts } from "../providers/provider.ts";
 import { withoutCacheMarks } from "./cache-marks.ts";
 import { candidatesFor } from "./candidates.ts";
 import { createCounts, type AskCount } from "./counts.ts";
@@ -53,8 +53,8 @@ export interface Presence {
   onGone(callBack: () => void): () => void;
 }
 
-export interface IncomingCall {
-  provider: Provider;
+export interface IncomingCall<Api extends PaidApi = PaidApi> {
+  provider: Api;
   body: Uint8Array;
   /** What stands outside the body and may change how the provider reads it; absent: nothing. */
   variant?: string;

@@ -60,7 +60,7 @@ function sentenceFor(input: RefusalInput): Refusal {
   const figures = figuresOf(view);
   switch (code) {
     case "limit_too_small":
-      return limitTooSmall(figures, input);
+      return limitTooSmall(figures, { ...input, isMetered: isMetered(input.call) });
     case "unbounded_cost":
       return unboundedCost(figures, { parts: input.unboundedParts ?? [] });
     case "rate_limited": {
@@ -74,6 +74,11 @@ function sentenceFor(input: RefusalInput): Refusal {
       return limitReached(figures, { resetsAt: Number.isFinite(clearsAtMs) ? formatInstant(clearsAtMs) : null });
     }
   }
+}
+
+/** An API that is paid per call is its own provider. */
+function isMetered({ provider, requestedModel }: CallFacts): boolean {
+  return provider === requestedModel;
 }
 
 /** Another second for each caller, as far as seconds go. */

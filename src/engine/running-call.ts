@@ -9,7 +9,7 @@ import type { CallResult, DecisionMark, ReserveOperation } from "../core/decisio
 import { rateUsage } from "../core/pricing/rate.ts";
 import { totalInputTokens, type Usage } from "../core/usage/usage.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import type { AnswerFilter, Provider, RequestFacts, ResponseMeter } from "../providers/provider.ts";
+import type { AnswerFilter, PaidApi, RequestFacts, ResponseMeter } from "../providers/provider.ts";
 import type { Clock, Notifier } from "./ports.ts";
 import { isLedgerUnavailable } from "./refusing.ts";
 import type { Conversation } from "./extensions.ts";
@@ -51,7 +51,7 @@ export interface Decision {
 
 /** What an admitted call is made of. */
 export interface RunInput {
-  provider: Provider;
+  provider: PaidApi;
   /** As it came. */
   body: Uint8Array;
   facts: RequestFacts;

@@ -9,7 +9,7 @@ import { ZERO_USD } from "../core/money/money.ts";
 import { rateUsage } from "../core/pricing/rate.ts";
 import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import { hasOwnCacheWrites, type PriceRow } from "../core/pricing/price.ts";
-import { NO_TOKENS, sumTokens, totalInputTokens, type TokenParts, type Usage } from "../core/usage/usage.ts";
+import { NO_TOKENS, sumTokens, totalInputTokens, usageOfUnits, type TokenParts, type Usage } from "../core/usage/usage.ts";
 import type { Candidate } from "../core/decisions/call.ts";
 import { webSearchesMax } from "./candidates.ts";
 import type { MeterReading, RequestFacts } from "../providers/provider.ts";
@@ -181,6 +181,8 @@ function dearestInput(input: SettlementInput): "cacheWrite1hTokens" | "cacheWrit
 /** Nothing was reported: the input bound at the dearest meter, the searches allowed, and the output that may have been written. */
 function unknownUsage(input: SettlementInput): Usage {
   const { candidate, facts, end } = input;
+  // Nobody can see whether the other side counted it: all that was asked for is taken as used.
+  if (facts.units !== undefined) return usageOfUnits(facts.units, candidate.model);
   // An answer that came whole has all its output, however fast it was written.
   const outputTokens = end.kind === "completed" ? candidate.outputTokensBound : timeBasedOutput(input);
   const tokens: TokenParts = { ...NO_TOKENS, outputTokens };

@@ -24,7 +24,7 @@ export interface IncomingInput {
 /** Reads what the headers say of a call. */
 export function incomingCall(
   input: IncomingInput,
-): { outcome: "read"; call: IncomingCall } | { outcome: "invalid"; problem: string } {
+): { outcome: "read"; call: IncomingCall<Provider> } | { outcome: "invalid"; problem: string } {
   const { provider, headers, body, caller, presence, askCount, nowMs, around } = input;
   const labels = labelsOf(headers);
   if (labels.outcome === "invalid") return labels;

@@ -235,7 +235,7 @@ async function answerMetered(
     account: Account;
     path: string;
     outgoing: string[];
-    call: IncomingCall;
+    call: IncomingCall<Provider>;
     refuse: (refusal: Refusal) => void;
   },
 ): Promise<void> {

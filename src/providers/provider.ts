@@ -4,7 +4,7 @@
  * Invariant: a provider reads and shapes; it never touches a socket, a clock or a ledger.
  */
 import type { Refusal } from "../core/errors/codes.ts";
-import type { Usage } from "../core/usage/usage.ts";
+import type { PaidUnits, Usage } from "../core/usage/usage.ts";
 
 /** Bytes `[start, end)` of a body. */
 export interface Span {
@@ -55,6 +55,8 @@ export interface RequestFacts {
   choices: number;
   /** Output that may be billed beside what `maxTokens` allows (what was predicted and rejected). */
   extraOutputTokens: number;
+  /** What an API that is paid per call is asked for at most; absent: it is paid by tokens. */
+  units?: PaidUnits;
   thinking: { type: string; budgetTokens: number | undefined } | undefined;
   /** True for temperature, top_p or top_k; not for temperature 1, which every model takes. */
   hasSamplingParameters: boolean;
@@ -126,13 +128,9 @@ export interface TokenCounting {
   marginTokens: number;
 }
 
-/** Everything the engine and the faces ask of a provider. */
-export interface Provider {
+/** Whoever is paid for a call, as the engine sees it. */
+export interface PaidApi {
   name: string;
-  /** Under which its answers carry the provider's own id of a request, in lower case. */
-  requestIdHeader: string;
-  /** How a credential is shown to it: name, value. */
-  credentialHeader(credential: string): readonly [name: string, value: string];
   /** Reads a request that will be metered. */
   readRequest(body: Uint8Array): ReadRequestResult;
   /** The most input tokens this request can be billed for on a model, before the context window caps it. */
@@ -154,5 +152,13 @@ export interface Provider {
   }): ResponseMeter;
   /** For an answer to a request whose usage Purser asked for; absent: it never has to be. */
   openFilter?(): AnswerFilter;
+}
+
+/** Everything the engine and the faces ask of a provider. */
+export interface Provider extends PaidApi {
+  /** Under which its answers carry the provider's own id of a request, in lower case. */
+  requestIdHeader: string;
+  /** How a credential is shown to it: name, value. */
+  credentialHeader(credential: string): readonly [name: string, value: string];
   shapeError(refusal: Refusal, client: { userAgent: string | undefined; requestId: string }): ShapedError;
 }

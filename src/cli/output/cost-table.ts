@@ -17,6 +17,7 @@ export const METER_NAMES: Readonly<Record<CostMeter, string>> = {
   cacheWrite12h: "cache write, 12 hours",
   output: "output",
   webSearch: "web search",
+  unit: "unit",
 };
 
 /** The parts of a cost as a table whose last line is their sum. */

@@ -39,12 +39,17 @@ export function limitReached(figures: LimitFigures, { resetsAt }: { resetsAt: st
  *
  * @param input.leastMaxTokens the figures are those of the call with this max_tokens, the smallest that is still of use; absent: as it
  * was asked.
+ * @param input.isMetered it asks no model: an API that is paid per call.
  */
-export function limitTooSmall(figures: LimitFigures, input: { leastMaxTokens?: number | undefined } = {}): Refusal {
+export function limitTooSmall(
+  figures: LimitFigures,
+  input: { leastMaxTokens?: number | undefined; isMetered?: boolean } = {},
+): Refusal {
   const { requested = 0n, amount, measure } = figures;
   const leastMaxTokens = HELPS[measure].includes(LOWER_MAX_TOKENS) ? input.leastMaxTokens : undefined;
   const shortest = leastMaxTokens === undefined ? "" : `, even with max_tokens ${group(BigInt(leastMaxTokens))}`;
-  const helps = HELPS[measure].filter((help) => leastMaxTokens === undefined || help !== LOWER_MAX_TOKENS);
+  const ofModels = HELPS[measure].filter((help) => leastMaxTokens === undefined || help !== LOWER_MAX_TOKENS);
+  const helps = input.isMetered === true ? ["ask for less at once"] : ofModels;
   return {
     details: detailsOf("limit_too_small", figures),
     message:

@@ -29,7 +29,7 @@ export interface PriceRow {
   model: string;
   /** Other exact spellings of the same model: aliases and other platforms' ids. */
   aliases: readonly string[];
-  kind: "chat" | "embedding";
+  kind: "chat" | "embedding" | "metered";
   /** In force from this instant on (epoch ms, inclusive); absent: from the model's release on. */
   fromMs: number | undefined;
   /** In force before this instant (epoch ms, exclusive): the next row of the model begins here. Absent: still in force. */
@@ -54,6 +54,8 @@ export interface PriceRow {
   regionalBps?: number | undefined;
   /** Nano-dollars per web search. Absent: unpriced. No multiplier applies to it. */
   nanoUsdPerWebSearch: NanoUsd | undefined;
+  /** Nano-dollars per unit of an API that is paid per call. Absent: it is not, or unpriced. */
+  nanoUsdPerUnit?: NanoUsd;
   /** Largest input of one sampling, in tokens. */
   contextTokensMax: number | undefined;
   /** Largest output of one call, in tokens. */

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { formatUsd, NANO_USD_PER_USD, parseUsd } from "../money/money.ts";
-import { NO_TOKENS, type TokenParts, type Usage } from "../usage/usage.ts";
+import { formatUsd, NANO_USD_PER_USD, parseUsd, toNanoUsd } from "../money/money.ts";
+import { NO_TOKENS, usageOfUnits, type TokenParts, type Usage } from "../usage/usage.ts";
 import { readShippedRows } from "../../../test/figures/shipped-prices.ts";
 import { buildPriceBook } from "./price-book.ts";
 import type { PriceRow } from "./price.ts";
@@ -258,5 +258,46 @@ describe("the sum of a call", () => {
         expect(after.costNanoUsd).toBeGreaterThanOrEqual(before.costNanoUsd);
       }),
     );
+  });
+});
+
+describe("rating an API that is paid per call", () => {
+  const search = newPriceRow({
+    provider: "search",
+    model: "search",
+    kind: "metered",
+    nanoUsdPerMTok: {},
+    nanoUsdPerUnit: toNanoUsd(4_999_999n),
+    source: "a test",
+    confidence: "configured",
+  });
+
+  test("prices its units exactly, each part to be checked by hand", () => {
+    const result = rateUsage(usageOfUnits({ count: 3 }, "search"), () => search);
+
+    expect(costOf(result)).toBe("0.014999997");
+    expect(result.parts).toEqual([
+      {
+        meter: "unit",
+        model: "search",
+        kind: "message",
+        priceId: "configured:search/search@release",
+        quantity: 3,
+        unitQuantity: 1,
+        unitUsd: "0.004999999",
+        multipliers: [],
+        costUsd: "0.014999997",
+      },
+    ]);
+  });
+
+  test("takes a cost that is stated as it is, without a price", () => {
+    const result = rateUsage(usageOfUnits({ statedNanoUsd: toNanoUsd(1n) }, "search"), () => undefined);
+
+    expect([costOf(result), result.priceIds, sumCostParts(result.parts)]).toEqual(["0.000000001", [], "0.000000001"]);
+  });
+
+  test("is unpriced, never free, without a price", () => {
+    expect(costOf(rateUsage(usageOfUnits({ count: 0 }, "search"), () => undefined))).toBe("unpriced: unit");
   });
 });

@@ -8,7 +8,7 @@ import { totalInputTokens, type Sampling, type TokenParts, type Usage } from "..
 import { hasOwnCacheWrites, type PriceRow, type TokenMeter, type TokenPrices } from "./price.ts";
 
 /** What a cost part counts. */
-export type CostMeter = TokenMeter | "webSearch";
+export type CostMeter = TokenMeter | "webSearch" | "unit";
 
 /** A way of running that multiplies the price of tokens. */
 export type MultiplierName = "batch" | "priority" | "flex" | "fast" | "usOnly";
@@ -24,7 +24,7 @@ export interface CostPart {
   quantity: number;
   /** Exact decimal text of US dollars per `unitQuantity`. */
   unitUsd: string;
-  /** 1,000,000 for tokens, 1 for searches. */
+  /** 1,000,000 for tokens, 1 for searches and units. */
   unitQuantity: 1_000_000 | 1;
   /** In basis points; all of them apply. Empty: none. */
   multipliers: { name: MultiplierName; bps: number }[];
@@ -77,6 +77,7 @@ export function rateUsage(usage: Usage, find: (model: string) => PriceRow | unde
   const sheet: Sheet = { exact: 0n, parts: [], missing: [], priceIds: new Set(), isTierReached: false };
   for (const sampling of usage.samplings) rateSampling(sampling, usage, find(sampling.model), sheet);
   rateWebSearches(usage, find, sheet);
+  rateUnits(usage, find, sheet);
   const flags = [...new Set(usage.flags)].filter((flag) => flag !== "tier_of_total" || sheet.isTierReached);
   const shared = { parts: sheet.parts, priceIds: [...sheet.priceIds], flags };
   if (sheet.missing.length > 0) return { outcome: "unpriced", missing: sheet.missing, ...shared };
@@ -149,6 +150,25 @@ function rateWebSearches(usage: Usage, find: (model: string) => PriceRow | undef
   const kind = first?.kind ?? "message";
   const part = { meter: "webSearch", model, kind, priceId: row.id, quantity: usage.webSearchRequests, unitQuantity: 1 } as const;
   addPart(sheet, part, row.nanoUsdPerWebSearch, []);
+}
+
+/** The `priceId` of a cost that was stated, not counted. */
+const STATED = "stated";
+
+function rateUnits({ units, samplings }: Usage, find: (model: string) => PriceRow | undefined, sheet: Sheet): void {
+  if (units === undefined) return;
+  const { model = "", kind = "message" } = samplings[0] ?? {};
+  if ("statedNanoUsd" in units) {
+    addPart(sheet, { meter: "unit", model, kind, priceId: STATED, quantity: 1, unitQuantity: 1 }, units.statedNanoUsd, []);
+    return;
+  }
+  const row = find(model);
+  if (row?.nanoUsdPerUnit === undefined) {
+    sheet.missing.push({ model, meter: "unit" });
+    return;
+  }
+  sheet.priceIds.add(row.id);
+  addPart(sheet, { meter: "unit", model, kind, priceId: row.id, quantity: units.count, unitQuantity: 1 }, row.nanoUsdPerUnit, []);
 }
 
 function chooseMultipliers(usage: Usage, row: PriceRow, model: string, sheet: Sheet): CostPart["multipliers"] {

@@ -1,8 +1,9 @@
 /**
- * Owns what a provider counted for one call, in disjoint parts, without any money in it.
+ * Owns what a provider counted for one call, in disjoint parts, without any money in it but a cost that is stated instead of counted.
  * Does not own how a provider spells it (providers/) or what it costs (core/pricing).
  * Invariant: the five token parts never overlap; `undefined` means "the provider did not say", zero means zero.
  */
+import type { NanoUsd } from "../money/money.ts";
 
 /** Tokens of one sampling in disjoint parts. Whole numbers, at least 0. */
 export interface TokenParts {
@@ -27,11 +28,16 @@ export interface Sampling {
   tokens: TokenParts;
 }
 
+/** What an API that is paid per call counted (searches, images, seconds), or what it said that they cost. */
+export type PaidUnits = { count: number } | { statedNanoUsd: NanoUsd };
+
 /** What one call used, as far as its provider said. */
 export interface Usage {
   /** Billed samplings, in order. Empty: nothing was billed. */
   samplings: Sampling[];
   webSearchRequests: number;
+  /** Absent: it is paid by tokens. Belongs to the first sampling's model. */
+  units?: PaidUnits;
   /** The tier that really ran. */
   serviceTier: "standard" | "batch" | "priority" | "flex" | undefined;
   speed: "standard" | "fast" | undefined;
@@ -69,6 +75,19 @@ export const NO_TOKENS: Readonly<TokenParts> = {
   outputTokens: 0,
   reasoningOutputTokens: 0,
 };
+
+/** The usage of a call that is paid by units alone. */
+export function usageOfUnits(units: PaidUnits, model: string): Usage {
+  return {
+    samplings: [{ kind: "message", model, tokens: { ...NO_TOKENS } }],
+    webSearchRequests: 0,
+    units,
+    serviceTier: undefined,
+    speed: undefined,
+    isUsOnly: false,
+    flags: [],
+  };
+}
 
 /** All input of one sampling: what long-context tiers are chosen by. */
 export function totalInputTokens(tokens: TokenParts): number {
