@@ -183,8 +183,9 @@ function unknownUsage(input: SettlementInput): Usage {
   const { candidate, facts, end } = input;
   // Nobody can see whether the other side counted it: all that was asked for is taken as used.
   if (facts.units !== undefined) return usageOfUnits(facts.units, candidate.model);
-  // An answer that came whole has all its output, however fast it was written.
-  const outputTokens = end.kind === "completed" ? candidate.outputTokensBound : timeBasedOutput(input);
+  // An answer that came whole has all its output, however fast it was written; one that goes on in the background will have.
+  const isWritten = end.kind === "completed" || (end.kind === "cut" && end.reading.continuesAs !== undefined);
+  const outputTokens = isWritten ? candidate.outputTokensBound : timeBasedOutput(input);
   const tokens: TokenParts = { ...NO_TOKENS, outputTokens };
   tokens[dearestInput(input)] = candidate.inputTokensBound;
   return {

@@ -12,6 +12,8 @@ export interface CostException {
 
 interface Exceptions {
   recordedExchanges: CostException[];
+  /** Where `oursUsd` is `unpriced`, the sum is the label's. */
+  recordedOpenAiExchanges: CostException[];
   genaiCases: CostException[];
   /** Cases that measure something this project does not do, each with the reason. */
   notOurs: { id: string; reason: string }[];

@@ -64,7 +64,8 @@ function readFixture(file: string): RecordedStream[] {
   return streams.map((events, index) => toStream(streams.length === 1 ? name : `${name} #${index + 1}`, events.join("")));
 }
 
-function toStream(id: string, text: string): RecordedStream {
+/** A text as events. */
+export function toStream(id: string, text: string): RecordedStream {
   const bytes = new TextEncoder().encode(text);
   const eventEnds: number[] = [];
   let at = 0;

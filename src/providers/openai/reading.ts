@@ -249,6 +249,11 @@ export class RequestReading extends BodyReading {
     if (kind !== JSON_KIND.null) this.features.add("reasoning_effort");
   }
 
+  /** A mode that asks the model several times: recorded, six times the tokens that stand in the request. */
+  readReasoningMode(value: JsonValueSpan): void {
+    if (value.kind !== JSON_KIND.null && this.name(value) !== "standard") this.unboundedParts.add("reasoning_mode");
+  }
+
   /** Temperature 1 is taken by every model. */
   readTemperature(value: JsonValueSpan): void {
     if (value.kind !== JSON_KIND.null && this.wholeNumber(value) !== 1) this.hasSamplingParameters = true;

@@ -177,7 +177,9 @@ export const RESPONSES_SLOT: Slot = slot("", object, "a JSON object", {
         },
       }),
     }),
-    slot("reasoning", ANY_KIND, "an object or null", { members: [EFFORT] }),
+    slot("reasoning", ANY_KIND, "an object or null", {
+      members: [EFFORT, name("mode", (state, value) => state.readReasoningMode(value))],
+    }),
   ],
 });
 

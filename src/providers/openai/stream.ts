@@ -112,7 +112,7 @@ export class ChatStreamMeter implements ResponseMeter {
     const isRead = usage?.flags.includes("malformed_usage") === false && !this.#isUnreadable;
     return {
       usage,
-      isFinal: isEnded && isRead && this.#error === undefined,
+      isFinal: isEnded && isRead,
       model: this.#model,
       // Of several answers one may end while another goes on: only the end of the stream says that all have.
       stopReason: isEnded && usage !== undefined ? asStopReason(this.#finishReason) : undefined,
