@@ -12,7 +12,7 @@ const text = await readFile(join(root, "docs/clients.md"), "utf8");
 const examples = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code = ""]) => code);
 
 it("has an example per client", () => {
-  expect(examples).toHaveLength(4);
+  expect(examples).toHaveLength(7);
 });
 
 it.each(examples.map((code) => ({ title: code.match(/from "(.+)"/)?.[1], code })))(
@@ -25,8 +25,10 @@ it.each(examples.map((code) => ({ title: code.match(/from "(.+)"/)?.[1], code })
     const file = join(folder, "example.ts");
     await writeFile(file, code.replaceAll("http://127.0.0.1:4141", bench.url));
 
-    const { ANTHROPIC_BASE_URL: _address, ...env } = process.env;
-    await promisify(execFile)(process.execPath, [file], { env: { ...env, ANTHROPIC_API_KEY: "sk-test" } });
+    const { ANTHROPIC_BASE_URL: _address, OPENAI_BASE_URL: _other, ...env } = process.env;
+    await promisify(execFile)(process.execPath, [file], {
+      env: { ...env, ANTHROPIC_API_KEY: "sk-test", OPENAI_API_KEY: "sk-test" },
+    });
 
     expect(await bench.calls()).toMatchObject([{ status: "settled" }]);
     await rm(folder, { recursive: true });
