@@ -31,12 +31,12 @@ const TAKING_ALONE_MS_MAX = 20;
 
 /**
  * So many entries are folded into the projections at once: busy counters are then written once for hundreds of calls. Folding so many
- * takes up to some tens of milliseconds, for which everybody waits.
+ * takes some tens of milliseconds, for which everybody waits.
  */
 const UNFOLDED_ENTRIES_MAX = 1_000;
 /** Where batches are small, somebody waits for each of them, and nobody is to wait for much more than his own: less is folded, more often. */
 const UNFOLDED_BATCHES_MAX = 32;
-const UNFOLDED_ENTRIES_MIN = 256;
+const UNFOLDED_ENTRIES_MIN = 128;
 
 /** What a batch did. */
 export interface BatchResult {
@@ -57,6 +57,8 @@ export class Batches {
   #configSeq = 0;
   /** True from a change by another connection on, until one batch met none: whoever reads next should find everything folded. */
   #isShared = false;
+  /** So many entries may be left to fold, by the size of the last batch. */
+  #unfoldedMax = UNFOLDED_ENTRIES_MIN;
   /** How many owners the file lists: others may be waiting for the lock. */
   ownerCount = 0;
 
@@ -139,7 +141,8 @@ export class Batches {
         if (failure !== undefined) answers.push(failure);
       }
       this.#book.flush();
-      if (this.#mustFold(this.#book.unfoldedCount - before)) this.#book.fold();
+      this.#unfoldedMax = unfoldedMaxOf(this.#book.unfoldedCount - before);
+      if (this.#mustFold()) this.#book.fold();
       commit.run();
       if (this.#book.head !== undefined) this.#witness.saw(this.#book.head);
       this.#book.evict();
@@ -150,15 +153,14 @@ export class Batches {
     }
   }
 
-  /**
-   * What others would have to work out from the entries each time, and what is too much to work out at a start.
-   *
-   * @param added how many entries this batch added.
-   */
-  #mustFold(added: number): boolean {
-    if (this.#book.mustFold || this.#isShared || this.ownerCount > 1) return true;
-    const most = Math.max(UNFOLDED_ENTRIES_MIN, Math.min(UNFOLDED_ENTRIES_MAX, added * UNFOLDED_BATCHES_MAX));
-    return this.#book.unfoldedCount >= most;
+  /** What others would have to work out from the entries each time. */
+  #mustFold(): boolean {
+    return this.#book.mustFold || this.#isShared || this.ownerCount > 1;
+  }
+
+  /** True if so much is left to {@link fold} that it is done before more work. */
+  get isFoldDue(): boolean {
+    return this.#book.unfoldedCount >= this.#unfoldedMax;
   }
 
   /** True if something is left to {@link fold}. */
@@ -310,6 +312,11 @@ export class Batches {
     }
     for (const ended of expired) yield { status: "expired", ended };
   }
+}
+
+/** @param added how many entries a batch added. */
+function unfoldedMaxOf(added: number): number {
+  return Math.max(UNFOLDED_ENTRIES_MIN, Math.min(UNFOLDED_ENTRIES_MAX, added * UNFOLDED_BATCHES_MAX));
 }
 
 /** What an entry may hold as it came. */

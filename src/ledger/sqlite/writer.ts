@@ -134,6 +134,8 @@ async function run(batches: Batches): Promise<void> {
     answerRevisions(batches);
     if (waiting.length === 0) break;
     await runBatch(batches);
+    // Whom the batch answered does not wait for it.
+    if (batches.isFoldDue) foldQuietly(batches);
     const isOthersTurn = batches.ownerCount > 1 || performance.now() - pausedAtMs > WITHOUT_PAUSE_MS_MAX;
     if (isOthersTurn && waiting.length > 0) {
       await pause(PAUSE_MS);
