@@ -7,6 +7,8 @@ export type { CreatePurserOptions, Purser, PurserHandle } from "./purser.ts";
 export { LimitReachedError } from "./limit-reached-error.ts";
 export type { LimitCode } from "./limit-reached-error.ts";
 export { InvalidConfigError } from "./invalid-config-error.ts";
+export type { SdkMiddleware } from "./middleware.ts";
+export type { LanguageModelMiddleware } from "./language-model.ts";
 export type { CallScopes } from "./scopes.ts";
 export type { Meter, MeteredCall, MeterOptions, Used } from "./meter.ts";
 export type { AlertEvent, DecisionEvent, PurserEvents, SettledEvent, WarningEvent } from "./events.ts";

@@ -65,7 +65,8 @@ function sender(caller: Caller): Fetch {
   return caller.fetch ?? globalThis.fetch;
 }
 
-interface Asked {
+/** A request to a provider. */
+export interface Asked {
   input: FetchInput;
   init: FetchInit | undefined;
   url: URL;
@@ -73,7 +74,8 @@ interface Asked {
   labels: Labels;
 }
 
-async function callProvider(caller: Caller, asked: Asked): Promise<Response> {
+/** Has a request to a provider decided, and answers it. */
+export async function callProvider(caller: Caller, asked: Asked): Promise<Response> {
   const { input, init, place } = asked;
   const method = methodOf(input, init);
   const headers = [...headersOf(input, init)].flat();

@@ -11,13 +11,15 @@ import { startEngine, type StartedEngine } from "../exchange/start-engine.ts";
 import { within } from "../exchange/incoming.ts";
 import { createSystemClock } from "../exchange/system.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import { anthropic } from "../providers/anthropic/anthropic.ts";
+import { SPEAKERS } from "../exchange/apis.ts";
 import type { StatusJson } from "../reports/status-report.ts";
 import { createEnding, type OwnEnding } from "./ending.ts";
 import { createEvents, type Events, type PurserEvents } from "./events.ts";
 import { createFetch, type Caller } from "./fetch.ts";
 import { InvalidConfigError } from "./invalid-config-error.ts";
+import { createLanguageModelMiddleware, type LanguageModelMiddleware } from "./language-model.ts";
 import { createMeter, type Meter } from "./meter.ts";
+import { createMiddleware, type SdkMiddleware } from "./middleware.ts";
 import type { Fetch } from "./request.ts";
 import { createScopeStack, labelsOfScopes, type CallScopes, type ScopeStack } from "./scopes.ts";
 import { readStatus } from "./status.ts";
@@ -47,6 +49,10 @@ export interface PurserHandle {
    * const results = await purser.meter("web-search", { units: 1 }, ({ signal }) => fetch(searchUrl, { signal }));
    */
   readonly meter: Meter;
+  /** For the `middleware` option of `@anthropic-ai/sdk` and its clients that sign or encode after the request is made (Bedrock, Vertex). */
+  readonly middleware: SdkMiddleware;
+  /** For `wrapLanguageModel` of the AI SDK: calls of that model count for these scopes. The model's provider is given {@link fetch}. */
+  languageModel(scopes: CallScopes): LanguageModelMiddleware;
   /** Runs a function with scopes around everything in it, however deep; what is nearer to a call wins. */
   run<Result>(scopes: CallScopes, fn: () => Result): Result;
   /** The same for code that cannot nest: a handle whose calls have these scopes. */
@@ -131,7 +137,7 @@ async function startOn(
     clock,
     ids: started.ids,
     config: started.config,
-    targets: [{ provider: anthropic, base: new URL(config.upstreams.anthropic) }],
+    targets: [{ provider: SPEAKERS.anthropic, base: new URL(config.upstreams.anthropic) }],
     events,
     fetch,
     ending,
@@ -149,10 +155,13 @@ interface Parts {
 function handleOf(parts: Parts, bound: Labels): PurserHandle {
   const { caller, stack } = parts;
   const around = (): Labels => within(stack.current(), bound);
+  const run: PurserHandle["run"] = (scopes, fn) => stack.run(within(bound, labelsOfScopes(scopes)), fn);
   return {
     fetch: createFetch(caller, around),
     meter: createMeter(caller, around),
-    run: (scopes, fn) => stack.run(within(bound, labelsOfScopes(scopes)), fn),
+    middleware: createMiddleware(caller, around),
+    languageModel: (scopes) => createLanguageModelMiddleware(run, scopes),
+    run,
     with: (scopes) => handleOf(parts, within(bound, labelsOfScopes(scopes))),
     status: (scopes = {}) => parts.readStatus(within(bound, labelsOfScopes(scopes))),
   };

@@ -6,8 +6,13 @@ import { dataPath, readJsonLines } from "./figures.ts";
 
 export interface RecordedExchange {
   id: string;
-  request: { body: string };
+  request: { method: string; uri: string; body: string };
   response: { status: number; headers: Record<string, string>; body: string };
+}
+
+/** One recorded exchange. @param file as the index names it. */
+export function readRecorded(file: string): RecordedExchange {
+  return JSON.parse(readFileSync(dataPath("http-pydantic-ai", file), "utf8")) as RecordedExchange;
 }
 
 /** All recorded Anthropic exchanges that report usage. */
@@ -17,7 +22,7 @@ export function readAnthropicExchanges(): { exchange: RecordedExchange; isStream
   );
   const lines = index.filter(({ provider, usage }) => provider === "anthropic" && typeof usage === "object" && usage !== null);
   return lines.map(({ file, stream }) => ({
-    exchange: JSON.parse(readFileSync(dataPath("http-pydantic-ai", file), "utf8")) as RecordedExchange,
+    exchange: readRecorded(file),
     isStream: stream,
   }));
 }
