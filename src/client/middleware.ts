@@ -20,7 +20,8 @@ const decoder = new TextDecoder();
 export function createMiddleware(caller: Caller, around: () => Labels): SdkMiddleware {
   return async (request, next) => {
     const url = urlOf(request.url);
-    const pathAt = url?.pathname.indexOf("/v1/") ?? -1;
+    // The last one: an address can have one of its own (Vertex).
+    const pathAt = url?.pathname.lastIndexOf("/v1/") ?? -1;
     if (url === undefined || pathAt < 0) return next(request);
     const base = new URL(url.pathname.slice(0, pathAt + 1), url);
     const place = { target: { provider: SPEAKERS.anthropic, base }, path: url.pathname.slice(pathAt) + url.search };

@@ -5,13 +5,15 @@
 import type { Labels } from "../engine/identify.ts";
 import type { Clock } from "../engine/ports.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import { buildStatus, toStatusJson, type StatusJson } from "../reports/status-report.ts";
+import type { StatusJson } from "../reports/status-report.ts";
 
 /** Newest calls that say what bounds are worth. */
 const RECENT = 200;
 
 export async function readStatus(input: { ledger: Ledger; clock: Clock; labels: Labels }): Promise<StatusJson[]> {
   const { ledger, clock, labels } = input;
+  // Only here: who asks for no status need not carry arithmetic of time zones.
+  const { buildStatus, toStatusJson } = await import("../reports/status-report.ts");
   const [limits, states, recent] = await Promise.all([ledger.limits(), ledger.scopeStates(), ledger.calls({ limit: RECENT })]);
   const wanted = scopeValues(labels);
   return buildStatus({ limits, states, recent, nowMs: clock.nowMs() })

@@ -4,7 +4,7 @@
  */
 import type { Limit, Measure, ScopeName, Threshold, WeekDay, WherePattern, Window } from "../core/limits/limit.ts";
 import { ceilingOf } from "../core/limits/limit.ts";
-import { ROLLING_LENGTH_MS_MAX, ROLLING_LENGTH_MS_MIN } from "../core/windows/windows.ts";
+import { ROLLING_LENGTH_MS_MAX, ROLLING_LENGTH_MS_MIN } from "../core/windows/rolling-length.ts";
 import type { ConfigNode, MapEntry } from "./node.ts";
 import {
   addMissing,

@@ -17,6 +17,7 @@ export const FIGURES = {
   Waiting: ["own process", "another process"],
   Crash: ["kills", "gateway kills", "kill images", "power cuts", "failed commits", "failing disk", "damage", "upgrades"],
   Differential: ["Anthropic"],
+  Bundle: ["client"],
   "Not in the way": ["coding agents", "over sockets"],
   Overload: ["five times the load"],
 } as const;

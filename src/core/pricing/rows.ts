@@ -2,7 +2,7 @@
  * Owns how price data (prices/*.json) becomes rows. Does not own the data or reading files.
  * Invariant: a price is read from decimal text, never through a float; what is not written is absent, and absent is unpriced.
  */
-import { Temporal } from "temporal-polyfill";
+import { formatInstant, parseDay } from "../windows/instant.ts";
 import { parseUsd, ZERO_USD, type NanoUsd } from "../money/money.ts";
 import type { PriceConfidence, PriceRow, TokenMeter, TokenPrices } from "./price.ts";
 import { ONCE_BPS } from "./rate.ts";
@@ -185,13 +185,8 @@ function parseMultipliers(item: Readonly<Record<string, unknown>>, place: string
 
 function parseInstant(value: unknown, place: string): number | undefined {
   if (value === undefined) return undefined;
-  if (typeof value === "string" && /^\d{4}-\d{2}-\d{2}$/.test(value)) {
-    try {
-      return Temporal.PlainDate.from(value, { overflow: "reject" }).toZonedDateTime("UTC").epochMilliseconds;
-    } catch (cause) {
-      if (!(cause instanceof RangeError)) throw cause;
-    }
-  }
+  const atMs = typeof value === "string" ? parseDay(value) : undefined;
+  if (atMs !== undefined) return atMs;
   throw refuse(place, value, 'a day that exists, as "2026-10-07": the price holds from its beginning in UTC');
 }
 
@@ -242,8 +237,7 @@ function refuseTwice(rows: readonly PriceRow[]): void {
 }
 
 function idOf(provider: string, model: string, fromMs: number | undefined, confidence: PriceConfidence): string {
-  const from =
-    fromMs === undefined ? "release" : Temporal.Instant.fromEpochMilliseconds(fromMs).toString().replace("T00:00:00Z", "");
+  const from = fromMs === undefined ? "release" : formatInstant(fromMs).replace("T00:00:00Z", "");
   return `${confidence === "configured" ? "configured:" : ""}${provider}/${model}@${from}`;
 }
 

@@ -2,16 +2,8 @@ import * as fc from "fast-check";
 import { Temporal } from "temporal-polyfill";
 import { describe, expect, test } from "vitest";
 import type { WeekDay, Window } from "../limits/limit.ts";
-import {
-  bucketAt,
-  bucketLeavesAtMs,
-  bucketStartMs,
-  isBucketCounted,
-  parseWindowKey,
-  ROLLING_LENGTH_MS_MAX,
-  ROLLING_LENGTH_MS_MIN,
-  windowAt,
-} from "./windows.ts";
+import { bucketAt, bucketLeavesAtMs, bucketStartMs, isBucketCounted, parseWindowKey, windowAt } from "./windows.ts";
+import { ROLLING_LENGTH_MS_MAX, ROLLING_LENGTH_MS_MIN } from "./rolling-length.ts";
 
 type CalendarWindow = Extract<Window, { kind: "calendar" }>;
 

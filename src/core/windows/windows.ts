@@ -18,10 +18,6 @@ export interface WindowInterval {
 /** The parts a rolling window is counted in: money comes back at most a sixtieth of the length late. */
 export const ROLLING_BUCKETS = 60;
 
-/** Shortest and longest rolling window, in milliseconds. Any whole number of milliseconds between them is exact. */
-export const ROLLING_LENGTH_MS_MIN = 1_000;
-export const ROLLING_LENGTH_MS_MAX = 366 * 86_400_000;
-
 const HOUR_MS = 3_600_000;
 const LIFE: WindowInterval = { key: "life", startMs: -Infinity, endMs: Infinity };
 
@@ -74,7 +70,7 @@ export function parseWindowKey(
 /**
  * The bucket of a rolling window that an instant falls into. Exact for every length: a sixtieth of it need not be whole.
  *
- * @param lengthMs whole milliseconds, from {@link ROLLING_LENGTH_MS_MIN} on.
+ * @param lengthMs whole milliseconds, from `ROLLING_LENGTH_MS_MIN` on.
  */
 export function bucketAt(lengthMs: number, atMs: number): number {
   return Math.floor((atMs * ROLLING_BUCKETS) / lengthMs);

@@ -11,7 +11,7 @@ import { MODEL, REQUEST, startClientBench, sumOf, type ClientBench } from "./har
 function backend({ simulator }: ClientBench, signed: string[]): typeof fetch {
   return (input, init) => {
     const { pathname } = new URL(input instanceof Request ? input.url : input);
-    const path = pathname.slice(pathname.indexOf("/v1/"));
+    const path = pathname.slice(pathname.lastIndexOf("/v1/"));
     const body = JSON.stringify(JSON.parse(String(init?.body)));
     signed.push(body);
     return fetch(simulator.url + path, { ...init, body });
@@ -28,7 +28,7 @@ describe.each([
     const signed: string[] = [];
     const client = new Sdk({
       apiKey: "sk-test",
-      baseURL: "https://bedrock.example.com/some/region",
+      baseURL: "https://cloud.example.com/v1",
       fetch: backend(bench, signed),
       middleware: [purser.middleware],
     });
