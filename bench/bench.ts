@@ -7,6 +7,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { drawChart } from "./chart.ts";
+import { measureClient } from "./client/client.ts";
 import { measureDecision } from "./decision.ts";
 import { measureGateway } from "./gateway/gateway.ts";
 import { measureLedger } from "./ledger/ledger.ts";
@@ -15,7 +16,7 @@ import { profileGateway } from "./profile.ts";
 import { soak } from "./soak.ts";
 import { toTable, type Section } from "./table.ts";
 
-const PARTS = ["scan", "decision", "ledger", "gateway"] as const;
+const PARTS = ["scan", "decision", "ledger", "client", "gateway"] as const;
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -64,6 +65,7 @@ if (values.profile) {
   }
   if (parts.includes("decision")) show([await measureDecision()]);
   if (parts.includes("ledger")) show(await measureLedger({ rounds, roundMs, oldSize: values.full ? 1_000_000 : 100_000 }));
+  if (parts.includes("client")) show([await measureClient({ rounds, roundMs, warmUpMs })]);
   if (parts.includes("gateway")) show(await measureGateway({ rounds, roundMs, warmUpMs }));
   if (values.save) save();
 }

@@ -99,14 +99,14 @@ function search(value: unknown, thrown: unknown, seen: Set<object>): LimitReache
   if (typeof value === "string") return searchText(value, thrown, seen);
   if (typeof value !== "object" || value === null || seen.has(value) || seen.size >= LOOKED_AT_MAX) return undefined;
   seen.add(value);
-  const refusal = refusalIn(value);
-  if (refusal !== undefined) return new LimitReachedError(refusal, thrown);
   const inner = Array.isArray(value) ? value : PLACES.map((place) => Reflect.get(value, place) as unknown);
   for (const each of inner) {
     const found = search(each, thrown, seen);
     if (found !== undefined) return found;
   }
-  return undefined;
+  // Behind what is inside: an SDK may repeat the details beside a message of its own.
+  const refusal = refusalIn(value);
+  return refusal === undefined ? undefined : new LimitReachedError(refusal, thrown);
 }
 
 /** An answer that was kept as text, alone or behind a status: `402 {"type":"error",…}`. */

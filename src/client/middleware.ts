@@ -26,7 +26,8 @@ export function createMiddleware(caller: Caller, around: () => Labels): SdkMiddl
     const base = new URL(url.pathname.slice(0, pathAt + 1), url);
     const place = { target: { provider: SPEAKERS.anthropic, base }, path: url.pathname.slice(pathAt) + url.search };
     // What comes behind reads the body as text, to sign or to encode it.
-    const fetch: Fetch = (input, init) => next({ ...request, ...init, url: String(input), body: textOf(init?.body) });
+    const fetch: Fetch = (input, init) =>
+      next({ ...request, ...init, url: urlOf(input)?.href ?? request.url, body: textOf(init?.body) });
     const init = request as FetchInit;
     return callProvider({ ...caller, fetch }, { input: request.url, init, url, place, labels: around() });
   };

@@ -3,9 +3,9 @@
  * the same parsed result, headers, error, number of requests and stream events. Method: every recorded exchange is answered again by a
  * server of our own, asked for in the three ways by the same SDK; each third one fails first in a way that the SDK tries again.
  */
-import { createServer, type IncomingMessage } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import Anthropic from "@anthropic-ai/sdk";
+import Anthropic, { APIError } from "@anthropic-ai/sdk";
 import { Stream } from "@anthropic-ai/sdk/core/streaming";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { createPurser } from "../../src/client/entry.ts";
@@ -55,21 +55,21 @@ function readExchanges(): Exchange[] {
 /** Answers as was recorded. Each third call fails once before. */
 async function startAnswering(exchanges: readonly Exchange[]) {
   const requests = exchanges.map((): string[] => []);
-  const server = createServer((request, response) => {
-    void readText(request).then((body) => {
-      const index = Number(request.headers["x-exchange"]);
-      const { status, headers, body: answer } = exchanges[index]?.exchange.response ?? { status: 500, headers: {}, body: "" };
-      requests[index]?.push(`${request.method} ${request.url} ${body}`);
-      if (index % 3 === 0 && requests[index]?.length === 1) {
-        response.writeHead(529, { "content-type": "application/json", "retry-after-ms": "1", "x-should-retry": "true", ...DATE });
-        response.end(JSON.stringify({ type: "error", error: { type: "overloaded_error", message: "Overloaded" } }));
-        return;
-      }
-      const told = Object.entries(headers).filter(([name]) => name !== "transfer-encoding");
-      response.writeHead(status, { ...Object.fromEntries(told), "request-id": `req_${index}`, ...DATE });
-      response.end(answer);
-    });
-  });
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const body = await readText(request);
+    const index = Number(request.headers["x-exchange"]);
+    const recorded = exchanges[index]?.exchange.response ?? { status: 500, headers: {}, body: "" };
+    requests[index]?.push(`${request.method} ${request.url} ${body}`);
+    if (index % 3 === 0 && requests[index]?.length === 1) {
+      response.writeHead(529, { "content-type": "application/json", "retry-after-ms": "1", "x-should-retry": "true", ...DATE });
+      response.end(JSON.stringify({ type: "error", error: { type: "overloaded_error", message: "Overloaded" } }));
+      return;
+    }
+    const told = Object.entries(recorded.headers).filter(([name]) => name !== "transfer-encoding");
+    response.writeHead(recorded.status, { ...Object.fromEntries(told), "request-id": `req_${index}`, ...DATE });
+    response.end(recorded.body);
+  };
+  const server = createServer((request, response) => void answer(request, response));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   onTestFinished(() => {
     server.close();
@@ -97,7 +97,7 @@ async function ask(client: Anthropic, { exchange, path, isStream }: Exchange, in
     for await (const event of data) events.push(event);
     return { events, ...shown };
   } catch (error) {
-    if (!(error instanceof Anthropic.APIError)) throw error;
+    if (!(error instanceof APIError)) throw error;
     const { status, headers = new Headers(), message, requestID, type } = error;
     const told = [...headers].filter(([name]) => !NOT_COMPARED.test(name));
     return { error: [error.constructor.name, message, error.error, type], requestId: requestID, status, headers: told };

@@ -41,9 +41,12 @@ test("any instant is written as the platform writes it", () => {
 });
 
 test("every day of 400 years and around them is read as it is written, and nothing else is", () => {
+  const wrong: string[] = [];
   for (let atMs = Date.UTC(1899, 11, 25); atMs < Date.UTC(2300, 0, 5); atMs += 86_400_000) {
-    if (parseDay(new Date(atMs).toISOString().slice(0, 10)) !== atMs) expect(parseDay(asWritten(atMs).slice(0, 10))).toBe(atMs);
+    const day = asWritten(atMs).slice(0, 10);
+    if (parseDay(day) !== atMs) wrong.push(day);
   }
+  expect(wrong).toEqual([]);
   for (const text of [
     "2026-02-29",
     "2026-13-01",

@@ -12,7 +12,7 @@ function backend({ simulator }: ClientBench, signed: string[]): typeof fetch {
   return (input, init) => {
     const { pathname } = new URL(input instanceof Request ? input.url : input);
     const path = pathname.slice(pathname.lastIndexOf("/v1/"));
-    const body = JSON.stringify(JSON.parse(String(init?.body)));
+    const body = JSON.stringify(JSON.parse(init?.body as string));
     signed.push(body);
     return fetch(simulator.url + path, { ...init, body });
   };

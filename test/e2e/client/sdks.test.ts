@@ -45,7 +45,7 @@ describe.each(REAL_CLIENTS)("$name with purser.fetch", ({ call }) => {
       details: { amount: 2, spent: 2 },
     });
     expect(limit?.resetsAt?.toISOString()).toMatch(/T00:00:00.000Z$/);
-    expect(limit?.message).toContain("two-a-day");
+    expect(limit?.message).toMatch(/^The limit two-a-day of agent ticket-bot leaves no room/);
     expect(limit?.cause).toBe(thrown);
     const wrapped = new Error("step 3 failed", { cause: new AggregateError([new Error("other"), thrown]) });
     expect(LimitReachedError.from(wrapped)?.callId).toBe(limit?.callId);
