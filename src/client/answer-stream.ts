@@ -6,8 +6,10 @@
 
 export interface AnswerSource {
   reader: ReadableStreamDefaultReader<Uint8Array>;
-  /** Reads along. */
-  push(chunk: Uint8Array): void;
+  /** Reads along. @returns what is handed on; may be empty: it comes with later bytes, or not at all. */
+  push(chunk: Uint8Array): Uint8Array;
+  /** What is still to be handed on when the answer ends. */
+  rest(): Uint8Array | undefined;
   /** The answer came whole, or broke off. Its reader waits for this. */
   end(isWhole: boolean): Promise<void>;
   /** The caller wants no more of it. */
@@ -38,9 +40,9 @@ export function answerStream(source: AnswerSource, first: readonly Uint8Array[] 
         const next = held.shift();
         if (next !== undefined) return controller.enqueue(next);
         const read = await readNext(source);
-        if (read.outcome === "chunk") controller.enqueue(read.chunk);
-        else if (read.outcome === "end") controller.close();
-        else controller.error(read.error);
+        if (read.outcome === "broken") return controller.error(read.error);
+        if (read.chunk !== undefined && read.chunk.length > 0) controller.enqueue(read.chunk);
+        if (read.outcome === "end") controller.close();
       },
       cancel(reason) {
         forgotten.unregister(reader);
@@ -61,14 +63,18 @@ export function answerStream(source: AnswerSource, first: readonly Uint8Array[] 
   };
 }
 
-type Read = { outcome: "chunk"; chunk: Uint8Array } | { outcome: "end" } | { outcome: "broken"; error: unknown };
+type Read =
+  | { outcome: "chunk"; chunk: Uint8Array }
+  | { outcome: "end"; chunk: Uint8Array | undefined }
+  | { outcome: "broken"; error: unknown };
 
 async function readNext(source: AnswerSource): Promise<Read> {
   try {
-    const { done, value } = await source.reader.read();
-    if (!done) {
-      source.push(value);
-      return { outcome: "chunk", chunk: value };
+    for (;;) {
+      const { done, value } = await source.reader.read();
+      if (done) break;
+      const chunk = source.push(value);
+      if (chunk.length > 0) return { outcome: "chunk", chunk };
     }
   } catch (error) {
     await source.end(false);
@@ -76,5 +82,5 @@ async function readNext(source: AnswerSource): Promise<Read> {
   }
   forgotten.unregister(source.reader);
   await source.end(true);
-  return { outcome: "end" };
+  return { outcome: "end", chunk: source.rest() };
 }

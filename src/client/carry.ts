@@ -4,7 +4,7 @@
  * Invariants: every path ends the call once; once an answer began, the caller gets one, which breaks off where the provider's did; what
  * the caller sees is what `fetch` would have shown it, and our headers.
  */
-import { costHeaders, decisionHeaders, DRAIN_MS_MAX, endOf, HELD_BYTES_MAX, isHeld } from "../exchange/answer.ts";
+import { costHeaders, decisionHeaders, DRAIN_MS_MAX, endOf, filterOf, HELD_BYTES_MAX, isHeld } from "../exchange/answer.ts";
 import type { RunningCall } from "../engine/running-call.ts";
 import type { Settled } from "../engine/settler.ts";
 import { answerStream, type AnswerSource } from "./answer-stream.ts";
@@ -13,6 +13,8 @@ export interface CarryInput {
   call: RunningCall;
   /** Sends the call's body; rejects as `fetch` does. */
   send(body: Uint8Array, signal: AbortSignal): Promise<Response>;
+  /** Under which the provider names a request. */
+  requestIdHeader: string;
   /** True if a rejection can be believed that says nothing was sent: a `fetch` of somebody else's may have tried twice. */
   isFetchKnown: boolean;
   /** The caller's. */
@@ -100,18 +102,24 @@ class Carried {
       this.#end(() => {
         meter.end();
         const isCallerGone = this.#isCallerGone;
-        return call.end(endOf({ status, meter, isWhole, isCallerGone }), headers.get("request-id") ?? undefined);
+        return call.end(endOf({ status, meter, isWhole, isCallerGone }), headers.get(this.#input.requestIdHeader) ?? undefined);
       });
     if (body === null) return this.#whole(response, null, await end(true));
+    // What is handed on is decoded, whatever its head says of a coding.
+    const filter = filterOf(call, ["content-type", headers.get("content-type") ?? ""]);
     const source: AnswerSource = {
       reader: body.getReader(),
-      push: (chunk) => meter.push(chunk),
+      push(chunk) {
+        meter.push(chunk);
+        return filter === undefined ? chunk : filter.push(chunk);
+      },
+      rest: () => filter?.end(),
       end: async (isWhole) => void (await end(isWhole)),
       leave: (reason) => this.#leaveAnswer(source, reason),
     };
     const held = isHeld([...headers].flat()) ? await readHeld(source) : { outcome: "long" as const, chunks: [] };
     if (held.outcome === "whole") return this.#whole(response, held.body, await end(true));
-    if (held.outcome === "long") return this.#handOn(response, source, held.chunks);
+    if (held.outcome === "long") return this.#handOn(response, source, { first: held.chunks, isFiltered: filter !== undefined });
     await end(false);
     return answerLike(response, brokenAfter(held.chunks, held.error), decisionHeaders(call));
   }
@@ -120,11 +128,18 @@ class Carried {
     return answerLike(response, body, [...decisionHeaders(this.#input.call), ...costHeaders(settled)]);
   }
 
-  #handOn(response: Response, source: AnswerSource, first: readonly Uint8Array[]): Response {
+  #handOn(
+    response: Response,
+    source: AnswerSource,
+    { first, isFiltered }: { first: readonly Uint8Array[]; isFiltered: boolean },
+  ): Response {
     // Of the stream itself nothing is kept: when nobody holds it any more, the call ends.
     const { readable, abort } = answerStream(source, first);
     this.#breakOff = abort;
-    return answerLike(response, readable, decisionHeaders(this.#input.call));
+    const answer = answerLike(response, readable, decisionHeaders(this.#input.call));
+    // What is taken out was counted in the length.
+    if (isFiltered) answer.headers.delete("content-length");
+    return answer;
   }
 
   #watch(signal: AbortSignal | undefined): void {

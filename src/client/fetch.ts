@@ -15,6 +15,8 @@ import type { RunningCall } from "../engine/running-call.ts";
 import { COUNT_BYTES_MAX, deniedHeaders } from "../exchange/answer.ts";
 import { headerOf } from "../exchange/headers.ts";
 import { incomingCall } from "../exchange/incoming.ts";
+import type { Provider } from "../providers/provider.ts";
+import { loadApi, loadSpeaker } from "./apis.ts";
 import { carry } from "./carry.ts";
 import { tellDecision, tellSettled, type Events } from "./events.ts";
 import {
@@ -83,7 +85,7 @@ export async function callProvider(caller: Caller, asked: Asked): Promise<Respon
   const path = place.path.split("?", 1)[0] ?? "";
   switch (route.kind) {
     case "metered":
-      return callMetered(caller, asked, await readRequest(input, init));
+      return callMetered(caller, { ...asked, api: await loadApi(route.api) }, await readRequest(input, init));
     case "free":
       return passFree(caller, input, init);
     case "not_metered":
@@ -102,9 +104,14 @@ function passFree(caller: Caller, input: FetchInput, init: FetchInit | undefined
   return sender(caller)(input, { ...init, headers });
 }
 
-async function callMetered(caller: Caller, asked: Asked, read: ReadRequest): Promise<Response> {
+/** A call of one protocol. */
+interface AskedCall extends Asked {
+  api: Provider;
+}
+
+async function callMetered(caller: Caller, asked: AskedCall, read: ReadRequest): Promise<Response> {
   const { engine, events, ending, clock } = caller;
-  const { provider } = asked.place.target;
+  const provider = asked.api;
   if (ending.isEnding) throw new Error("this Purser is closed");
   const encoding = headerOf(read.headers, "content-encoding") ?? "identity";
   if (encoding !== "identity") {
@@ -139,11 +146,12 @@ async function callMetered(caller: Caller, asked: Asked, read: ReadRequest): Pro
 /** In its own process nobody has to show who they are. */
 export const NOBODY = { keyId: undefined, bound: undefined };
 
-async function run(caller: Caller, { url }: Asked, read: ReadRequest, call: RunningCall): Promise<Response> {
+async function run(caller: Caller, { url, api }: AskedCall, read: ReadRequest, call: RunningCall): Promise<Response> {
   const { ending, events } = caller;
   const { response, cut } = carry({
     call,
     send: (body, signal) => read.send(sender(caller), { url: url.href, body, signal }),
+    requestIdHeader: api.requestIdHeader,
     isFetchKnown: caller.fetch === undefined,
     signal: read.signal,
     onClientAbort: caller.config().onClientAbort,
@@ -157,11 +165,11 @@ async function run(caller: Caller, { url }: Asked, read: ReadRequest, call: Runn
 }
 
 /** Asks for a count as the caller whose call it is. */
-function countAsker(caller: Caller, { place }: Asked, read: ReadRequest): AskCount {
+function countAsker(caller: Caller, { place, api }: AskedCall, read: ReadRequest): AskCount {
   const { target, path } = place;
   return (body) => {
     const controller = new AbortController();
-    const url = urlAt(target, target.provider.counting?.pathOf(path) ?? path);
+    const url = urlAt(target, api.counting?.pathOf(path) ?? path);
     const ask = async (): Promise<{ status: number; body: Uint8Array }> => {
       const response = await read.send(sender(caller), { url, body, signal: controller.signal });
       return { status: response.status, body: await readSmall(response, () => controller.abort()) };
@@ -200,16 +208,17 @@ export function presenceOf(signal: AbortSignal | undefined, ending: Ending): Pre
   };
 }
 
-function refuse(
+async function refuse(
   { ids }: Caller,
   { url, place }: Asked,
   requestHeaders: readonly string[],
   refusal: Refusal,
   more: readonly string[] = [],
-): Response {
+): Promise<Response> {
+  const speaker = await loadSpeaker(place.target.provider);
   const userAgent = headerOf(requestHeaders, "user-agent");
   const requestId = refusal.details.callId ?? ids.next("call");
-  const { status, headers, body } = place.target.provider.shapeError(refusal, { userAgent, requestId });
+  const { status, headers, body } = speaker.shapeError(refusal, { userAgent, requestId });
   const all = new Headers(headers);
   for (let index = 0; index < more.length; index += 2) all.set(more[index] ?? "", more[index + 1] ?? "");
   return Object.defineProperty(new Response(body, { status, headers: all }), "url", { value: url.href });

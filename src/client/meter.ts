@@ -126,8 +126,8 @@ function endOf(name: string, used: PaidUnits | undefined): CallEnd {
 
 /** Names that mean something else in the ledger. */
 function assertName({ targets }: Caller, name: unknown): asserts name is string {
-  const taken = targets.map(({ provider }) => provider.name);
-  if (typeof name !== "string" || name === "" || taken.includes(name)) {
+  const isTaken = targets.some(({ provider }) => provider === name);
+  if (typeof name !== "string" || name === "" || isTaken) {
     throw new RangeError(
       `name is ${JSON.stringify(name) ?? typeof name}; allowed: a text that is not empty and no provider's name`,
     );

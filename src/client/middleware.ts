@@ -4,7 +4,6 @@
  * Invariant: a request is known by its path alone, since its address is any cloud's.
  */
 import type { Labels } from "../engine/identify.ts";
-import { SPEAKERS } from "../exchange/apis.ts";
 import { callProvider, type Caller } from "./fetch.ts";
 import { urlOf, type Fetch, type FetchInit } from "./request.ts";
 
@@ -24,7 +23,7 @@ export function createMiddleware(caller: Caller, around: () => Labels): SdkMiddl
     const pathAt = url?.pathname.lastIndexOf("/v1/") ?? -1;
     if (url === undefined || pathAt < 0) return next(request);
     const base = new URL(url.pathname.slice(0, pathAt + 1), url);
-    const place = { target: { provider: SPEAKERS.anthropic, base }, path: url.pathname.slice(pathAt) + url.search };
+    const place = { target: { provider: "anthropic" as const, base }, path: url.pathname.slice(pathAt) + url.search };
     // What comes behind reads the body as text, to sign or to encode it.
     const fetch: Fetch = (input, init) =>
       next({ ...request, ...init, url: urlOf(input)?.href ?? request.url, body: textOf(init?.body) });

@@ -11,7 +11,7 @@ import { startEngine, type StartedEngine } from "../exchange/start-engine.ts";
 import { within } from "../exchange/incoming.ts";
 import { createSystemClock } from "../exchange/system.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import { SPEAKERS } from "../exchange/apis.ts";
+import type { ProviderName } from "../exchange/apis.ts";
 import type { StatusJson } from "../reports/status-report.ts";
 import { createEnding, type OwnEnding } from "./ending.ts";
 import { createEvents, type Events, type PurserEvents } from "./events.ts";
@@ -137,7 +137,7 @@ async function startOn(
     clock,
     ids: started.ids,
     config: started.config,
-    targets: [{ provider: SPEAKERS.anthropic, base: new URL(config.upstreams.anthropic) }],
+    targets: PROVIDERS.map((provider) => ({ provider, base: new URL(config.upstreams[provider]) })),
     events,
     fetch,
     ending,
@@ -145,6 +145,8 @@ async function startOn(
   const parts = { caller, stack, readStatus: (labels: Labels) => readStatus({ ledger, clock, labels }) };
   return purserOf(handleOf(parts, {}), { events, ending, started, ledger: isOwn ? ledger : undefined });
 }
+
+const PROVIDERS: readonly ProviderName[] = ["anthropic", "openai"];
 
 interface Parts {
   caller: Caller;

@@ -2,13 +2,13 @@
  * Owns which addresses are a provider's. Does not own what a path means there (exchange/routes.ts).
  * Invariant: an address is compared as it will be called, not as it is written.
  */
+import type { ProviderName } from "../exchange/apis.ts";
 import { routeOf, type Route } from "../exchange/routes.ts";
 import type { RawHeaders } from "../exchange/headers.ts";
-import type { Provider } from "../providers/provider.ts";
 
 /** A provider, and where it is called. */
 export interface Target {
-  provider: Provider;
+  provider: ProviderName;
   /** Its address; the path goes before every path of the provider's. */
   base: URL;
 }
@@ -38,7 +38,7 @@ function hostOf({ protocol, hostname, port }: URL): string {
 
 /** What a path means at a provider that is known by its address. */
 export function routeAt({ target, path }: Place, method: string, headers: RawHeaders): Route {
-  return routeOf(method, `/${target.provider.name}${path}`, headers);
+  return routeOf(method, `/${target.provider}${path}`, headers);
 }
 
 /** The address of another path of the same provider. */

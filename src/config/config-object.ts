@@ -56,12 +56,12 @@ export interface ConfigObject {
   ledger?: { keepDays?: number };
 }
 
-/** Reads a configuration written in code; as `readConfig` in its outcomes. */
+/** Reads a configuration written in code; as `readConfig` in its outcomes, but without looking for what is worth a warning. */
 export function readConfigObject(input: { config: ConfigObject; knownPrices?: PriceBook | undefined }): ReadConfigResult {
   const problems = new Problems();
   const fileName = "config";
   const tree = fromObject(input.config, fileName, "", problems);
-  const config = readTree(tree, { fileName, env: {}, knownPrices: input.knownPrices }, problems);
+  const { config } = readTree(tree, { fileName, env: {}, knownPrices: input.knownPrices }, problems);
   if (problems.problems.length > 0) return { outcome: "invalid", problems: problems.sorted() };
   return { outcome: "read", config, warnings: problems.warnings };
 }

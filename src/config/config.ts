@@ -13,6 +13,7 @@ import type { ConfigProblem, ConfigWarning } from "./problems.ts";
 import { Problems } from "./problems.ts";
 import { readTree, type ReadTreeInput } from "./read-tree.ts";
 import type { ServerSettings, Upstreams } from "./settings-reader.ts";
+import { addWarnings } from "./warnings.ts";
 
 /** Everything a person can decide about Purser, read and checked. */
 export interface Config {
@@ -60,7 +61,8 @@ export function readConfig(input: ReadConfigInput): ReadConfigResult {
   const problems = new Problems();
   const document = input.text === undefined ? undefined : readDocument(input.text, input.fileName, "", problems);
   const tree = overlayEnvironment(document, input.env, problems);
-  const config = readTree(tree, input, problems);
+  const { config, parts } = readTree(tree, input, problems);
+  addWarnings(config, parts, problems);
   if (problems.problems.length > 0) return { outcome: "invalid", problems: problems.sorted() };
   return { outcome: "read", config, warnings: problems.warnings };
 }

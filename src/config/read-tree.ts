@@ -21,7 +21,6 @@ import { readPrices } from "./prices-reader.ts";
 import type { Problems } from "./problems.ts";
 import { checkNoLoop, readDowngrade, readKeepDays, readServer, readUpstreams } from "./settings-reader.ts";
 import { DEFAULT_LIMITS } from "./template.ts";
-import { addWarnings } from "./warnings.ts";
 
 export const CONFIG_KEYS = [
   "timezone",
@@ -60,8 +59,12 @@ export interface ReadParts {
   knownPrices: PriceBook | undefined;
 }
 
-/** Reads a tree; what is wrong with it is added to the problems. */
-export function readTree(tree: ConfigNode | undefined, input: ReadTreeInput, problems: Problems): Config {
+/** Reads a tree; what is wrong with it is added to the problems. What is worth telling of it is its caller's to look for. */
+export function readTree(
+  tree: ConfigNode | undefined,
+  input: ReadTreeInput,
+  problems: Problems,
+): { config: Config; parts: ReadParts } {
   return readSettings(readRoot(tree, problems), input, problems);
 }
 
@@ -71,7 +74,11 @@ function readRoot(tree: ConfigNode | undefined, problems: Problems): ConfigField
   return readFields(tree, CONFIG_KEYS, problems) ?? none;
 }
 
-function readSettings(fields: ConfigFields, { env, fileName, knownPrices }: ReadTreeInput, problems: Problems): Config {
+function readSettings(
+  fields: ConfigFields,
+  { env, fileName, knownPrices }: ReadTreeInput,
+  problems: Problems,
+): { config: Config; parts: ReadParts } {
   const zone = fields.get("timezone")?.value;
   const timeZone = (zone === undefined ? undefined : readTimeZone(zone, problems)) ?? "UTC";
   const start = fields.get("weekStart")?.value;
@@ -100,8 +107,7 @@ function readSettings(fields: ConfigFields, { env, fileName, knownPrices }: Read
   };
   checkNoLoop(settings.upstreams, settings.server, { upstreams: fields.get("upstreams")?.value }, problems);
   const config = { ...settings, version: versionOf(settings) };
-  addWarnings(config, { limits, fields, fileName, knownPrices }, problems);
-  return config;
+  return { config, parts: { limits, fields, fileName, knownPrices } };
 }
 
 function readAllLimits(

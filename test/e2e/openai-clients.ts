@@ -8,12 +8,12 @@ import type { ClientCall, RealClient } from "./clients.ts";
 const prompt = "Say hello.";
 const maxTokens = 64;
 
-function sdk({ url, headers = {} }: ClientCall): OpenAI {
-  return new OpenAI({ apiKey: "sk-test", baseURL: `${url}/v1`, defaultHeaders: headers });
+function sdk({ url, headers = {}, fetch = globalThis.fetch }: ClientCall): OpenAI {
+  return new OpenAI({ apiKey: "sk-test", baseURL: `${url}/v1`, defaultHeaders: headers, fetch });
 }
 
-function aiSdk({ url, headers = {} }: ClientCall): ReturnType<typeof createOpenAI> {
-  return createOpenAI({ apiKey: "sk-test", baseURL: `${url}/v1`, headers });
+function aiSdk({ url, headers = {}, fetch = globalThis.fetch }: ClientCall): ReturnType<typeof createOpenAI> {
+  return createOpenAI({ apiKey: "sk-test", baseURL: `${url}/v1`, headers, fetch });
 }
 
 async function streamed(model: Parameters<typeof streamText>[0]["model"]): Promise<string> {
@@ -84,12 +84,12 @@ export const OPENAI_CLIENTS: RealClient[] = [
   { name: "ai 7 with @ai-sdk/openai 4, responses streamed", call: (input) => streamed(aiSdk(input)(input.model)) },
   {
     name: "@langchain/openai 1.5",
-    async call({ url, model, headers = {} }) {
+    async call({ url, model, headers = {}, fetch = globalThis.fetch }) {
       const chat = new ChatOpenAI({
         model,
         maxTokens,
         apiKey: "sk-test",
-        configuration: { baseURL: `${url}/v1`, defaultHeaders: headers },
+        configuration: { baseURL: `${url}/v1`, defaultHeaders: headers, fetch },
       });
       return JSON.stringify((await chat.invoke(prompt)).content);
     },
