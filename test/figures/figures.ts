@@ -16,7 +16,7 @@ export const FIGURES = {
   Hard: ["simulated schedules", "rounds on the engine", "rounds over sockets, 1 process", "rounds over sockets, 3 processes"],
   Waiting: ["own process", "another process"],
   Crash: ["kills", "gateway kills", "kill images", "power cuts", "failed commits", "failing disk", "damage", "upgrades"],
-  Differential: ["Anthropic"],
+  Differential: ["Anthropic", "OpenAI through the gateway"],
   Bundle: ["client"],
   "Not in the way": ["coding agents", "over sockets"],
   Overload: ["five times the load"],
