@@ -129,7 +129,7 @@ async function startOn(
 ): Promise<Purser> {
   const clock = createSystemClock();
   const events = createEvents();
-  const started = await startEngine({ ledger, config, clock, notifier: events.notifier });
+  const started = await startEngine({ ledger, config, clock, notifier: events.notifier, keepsLimits: true });
   const ending = createEnding(started.engine, clock);
   const stack = createScopeStack();
   const caller: Caller = {

@@ -32,6 +32,8 @@ export async function startEngine(input: {
   config: Config;
   clock: Clock;
   notifier: Notifier;
+  /** True: where nobody wrote a limit, those stay that are in force. @defaultValue false: the built-in one is put in force */
+  keepsLimits?: boolean;
 }): Promise<StartedEngine> {
   const { ledger, clock, notifier } = input;
   const ids = createIdSource(clock);
@@ -41,7 +43,8 @@ export async function startEngine(input: {
   const configure = ({ version, limits, downgrade }: Config): Promise<void> =>
     ledger.configure({ version, limits, downgrade, atMs: clock.nowMs() });
 
-  await configure(config);
+  const isUnsaid = input.keepsLimits === true && config.isDefaultLimit && (await ledger.limits()).length > 0;
+  if (!isUnsaid) await configure(config);
   const engine = createEngine({
     ledger,
     clock,

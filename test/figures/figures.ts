@@ -18,6 +18,7 @@ export const FIGURES = {
   Crash: ["kills", "gateway kills", "kill images", "power cuts", "failed commits", "failing disk", "damage", "upgrades"],
   Differential: ["Anthropic", "OpenAI through the gateway"],
   Bundle: ["client"],
+  Processes: ["clients and a gateway"],
   "Not in the way": ["coding agents", "over sockets"],
   Overload: ["five times the load"],
 } as const;

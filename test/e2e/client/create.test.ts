@@ -55,7 +55,7 @@ describe("a program", () => {
     expect(calls.reduce((sum, { costNanoUsd }) => sum + (costNanoUsd ?? 0n), 0n)).toBe(simulator.bill.totalNanoUsd);
   });
 
-  it("that names a file gets its limits; one that names none gets those of ./purser.yaml, or of the environment", async () => {
+  it("that names a file gets its limits; one that names none those of ./purser.yaml or the environment, else those in force", async () => {
     const folder = await makeFolder();
     await writeFile(join(folder, "purser.yaml"), "limits: [{ name: found, per: all, usd: 1, every: day }]\n");
     await writeFile(join(folder, "other.yaml"), "limits: [{ name: named, per: all, usd: 1, every: day }]\n");
@@ -72,10 +72,11 @@ describe("a program", () => {
       Object.assign(process.env, { PURSER_CONFIG: "other.yaml", PURSER_LEDGER: "sqlite:two.db" });
       await show();
       await show({ config: {}, ledger: "three.db" });
+      await show({ config: {}, ledger: "one.db" });
     `,
     );
 
-    expect(shown.trim().split("\n")).toEqual(["named", "found", "named", "everything-day"]);
+    expect(shown.trim().split("\n")).toEqual(["named", "found", "named", "everything-day", "named"]);
     expect((await readdir(folder)).filter((name) => name.endsWith(".db")).toSorted()).toEqual(["one.db", "three.db", "two.db"]);
   });
 });
