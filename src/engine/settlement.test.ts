@@ -351,6 +351,8 @@ describe("a running call's bound", () => {
 
   test.each<[string, MeterReading, RequestInput]>([
     ["nothing was reported", NOTHING, {}],
+    ["the answer has ended", FINAL, {}],
+    ["what was counted has no price", { ...STARTED, usage: usageOf({ outputTokens: 1 }, { flags: ["unknown_meter"] }) }, {}],
     ["the provider may loop", STARTED, { more: { tools: [{ type: "web_search_20250305", name: "web_search", max_uses: 1 }] } }],
     ["a part is unbounded", STARTED, { more: { tools: [{ type: "web_search_20250305", name: "web_search" }] } }],
   ])("stays as it is where %s", (_, reading, request) => {

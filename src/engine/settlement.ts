@@ -224,7 +224,9 @@ export interface RenewedBounds {
 
 /** Bounds that a running call still needs; `undefined`: nothing is known that lowers them. */
 export function renewedBounds(reading: MeterReading, candidate: Candidate, facts: RequestFacts): RenewedBounds | undefined {
-  if (reading.usage === undefined || reading.usage.flags.includes("malformed_usage") || isOpenEnded(facts)) return undefined;
+  // At its end there is nothing left to lower; and what has no price is counted at what stays reserved.
+  if (reading.usage === undefined || reading.isFinal || isOpenEnded(facts)) return undefined;
+  if (reading.usage.flags.some((flag) => flag === "malformed_usage" || flag === "unknown_meter")) return undefined;
   // Which of two prices applies is said at the end.
   if (reading.usage.serviceTier === undefined && facts.isPriority !== false) return undefined;
   const [last] = reading.usage.samplings;

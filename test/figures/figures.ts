@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 /** Every figure, and the parts that are measured apart. A test adds its part here and calls {@link reportFigure}. */
 export const FIGURES = {
   Cost: ["recorded exchanges", "recorded OpenAI exchanges", "cost cases"],
-  Streams: ["reading", "forwarding", "OpenAI"],
+  Streams: ["reading", "forwarding", "OpenAI", "OpenAI forwarded"],
   Books: ["ledger and bill"],
   "Night story": ["spend"],
   Hard: ["simulated schedules", "rounds on the engine", "rounds over sockets, 1 process", "rounds over sockets, 3 processes"],

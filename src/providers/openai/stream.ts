@@ -72,7 +72,8 @@ export class ChatStreamMeter implements ResponseMeter {
       return;
     }
     this.#chunkCount += 1;
-    if (this.#chunkCount > 1 && !TELLS_SOMETHING.test(text)) return;
+    // Azure's first chunk, of what its filter found, names no model yet.
+    if (this.#model !== undefined && !TELLS_SOMETHING.test(text)) return;
     const json = parseObject(data);
     if (json !== undefined) this.#readChunk(json);
     // A chunk cut by the stream's end says nothing; a whole one that cannot be read may have held the bill.
@@ -80,7 +81,8 @@ export class ChatStreamMeter implements ResponseMeter {
   }
 
   #readChunk(json: JsonObject): void {
-    this.#model ??= toText(json["model"]);
+    const model = toText(json["model"]);
+    if (model !== "") this.#model ??= model;
     this.#serviceTier = json["service_tier"] ?? this.#serviceTier;
     this.#error ??= readError(json["error"]);
     if (json["error"] !== undefined && json["choices"] === undefined) this.#chunkCount -= 1;

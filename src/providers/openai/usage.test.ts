@@ -133,6 +133,14 @@ describe("an answer", () => {
       { isFinal: false, usage: { samplings: [], flags: ["malformed_usage"] }, error: { type: "server_error" } },
     ],
     [
+      "that a filter speaks first in, before any model is named",
+      chunk({ model: "", choices: [], prompt_filter_results: [] }) +
+        chunk(choice("a")) +
+        chunk({ choices: [], usage }) +
+        "data: [DONE]\n\n",
+      { isFinal: true, model: "m", usage: { samplings: [{ model: "m" }] } },
+    ],
+    [
       "whose text speaks of usage",
       chunk(choice('"usage":{"prompt_tokens":999999}')) + chunk({ choices: [], usage }) + "data: [DONE]\n\n",
       { isFinal: true, usage: { samplings: [{ tokens: { uncachedInputTokens: 10 } }] } },
