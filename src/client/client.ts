@@ -10,6 +10,8 @@ export { InvalidConfigError } from "./invalid-config-error.ts";
 export type { SdkMiddleware } from "./middleware.ts";
 export type { LanguageModelMiddleware } from "./language-model.ts";
 export type { CallScopes } from "./scopes.ts";
+export { isToolRefusal } from "./tool.ts";
+export type { ToolOptions, ToolRefusal, ToolWrapper } from "./tool.ts";
 export type { Meter, MeteredCall, MeterOptions, Used } from "./meter.ts";
 export type { AlertEvent, DecisionEvent, PurserEvents, SettledEvent, WarningEvent } from "./events.ts";
 export type { ActionObject, Amount, ConfigObject, LimitObject } from "../config/config-object.ts";

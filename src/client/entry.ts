@@ -22,7 +22,7 @@ export async function createPurser(options: CreatePurserOptions = {}): Promise<P
   return startPurser(configOf(await loadConfig({ path: undefined, env: process.env })), options);
 }
 
-export { InvalidConfigError, LimitReachedError } from "./client.ts";
+export { InvalidConfigError, isToolRefusal, LimitReachedError } from "./client.ts";
 export type {
   ActionObject,
   AlertEvent,
@@ -43,6 +43,9 @@ export type {
   SdkMiddleware,
   SettledEvent,
   StatusJson,
+  ToolOptions,
+  ToolRefusal,
+  ToolWrapper,
   Used,
   WarningEvent,
 } from "./client.ts";

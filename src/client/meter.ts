@@ -7,13 +7,14 @@
 import type { Amount } from "../config/config-object.ts";
 import type { PaidUnits } from "../core/usage/usage.ts";
 import { parseUsd } from "../core/money/money.ts";
-import { labelProblem, type Labels } from "../engine/identify.ts";
+import type { Labels } from "../engine/identify.ts";
 import type { RunningCall } from "../engine/running-call.ts";
 import type { CallEnd } from "../engine/settlement.ts";
-import { meteredApi, readingOf } from "../providers/metered.ts";
+import { meteredApi, readingOf, TOOL_PROVIDER } from "../providers/metered.ts";
 import { tellSettled } from "./events.ts";
 import type { Caller } from "./fetch.ts";
 import { openCall, type WaitOptions } from "./open-call.ts";
+import { assertLabel } from "./scopes.ts";
 
 /** So much of it: units that the configuration prices, or money. */
 export type Used =
@@ -44,7 +45,8 @@ export type Meter = <Result>(
 /** @param around the scopes that hold where it is called. */
 export function createMeter(caller: Caller, around: () => Labels): Meter {
   return async (name, options, fn) => {
-    assertName(caller, name);
+    assertLabel("name", name);
+    assertFree(caller, name);
     const asked = unitsOf(options);
     const call = await openCall(caller, { api: meteredApi(name, asked), labels: around(), wait: options });
     const running = new Running(caller, { name, asked, call, signal: options.signal });
@@ -125,15 +127,9 @@ function endOf(name: string, used: PaidUnits | undefined): CallEnd {
 }
 
 /** Names that mean something else in the ledger. */
-function assertName({ targets }: Caller, name: unknown): asserts name is string {
-  const isTaken = targets.some(({ provider }) => provider === name);
-  if (typeof name !== "string" || name === "" || isTaken) {
-    throw new RangeError(
-      `name is ${JSON.stringify(name) ?? typeof name}; allowed: a text that is not empty and no provider's name`,
-    );
-  }
-  const problem = labelProblem("name", name);
-  if (problem !== undefined) throw new RangeError(problem);
+function assertFree({ targets }: Caller, name: string): void {
+  const isTaken = name === TOOL_PROVIDER || targets.some(({ provider }) => provider === name);
+  if (isTaken) throw new RangeError(`name is ${JSON.stringify(name)}; another name is allowed: that one is a provider's`);
 }
 
 function unitsOf({ units, usd }: { units?: unknown; usd?: unknown }): PaidUnits {

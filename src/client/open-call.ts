@@ -23,15 +23,17 @@ export interface OpenCallInput {
   api: PaidApi;
   labels: Labels;
   wait: WaitOptions;
+  /** The tool that it runs, if it runs one. */
+  tool?: string;
   /** Names an intent: the second call of the same name is a duplicate. */
   idempotencyKey?: string | undefined;
 }
 
 const NO_BODY = new Uint8Array();
 
-/** Asks for admission. @returns what the engine says, once it is told. */
-export async function askForCall(caller: Caller, { api, labels, wait, idempotencyKey }: OpenCallInput): Promise<Opening> {
-  const { engine, events, ending, clock } = caller;
+/** Asks for admission; telling what came of it is the asker's. */
+export async function askForCall(caller: Caller, { api, labels, wait, tool, idempotencyKey }: OpenCallInput): Promise<Opening> {
+  const { engine, ending, clock } = caller;
   if (ending.isEnding) throw new Error("this Purser is closed");
   const { signal, deadlineMs } = wait;
   if (signal?.aborted === true) throw signal.reason;
@@ -43,18 +45,19 @@ export async function askForCall(caller: Caller, { api, labels, wait, idempotenc
     body: NO_BODY,
     caller: NOBODY,
     labels,
+    ...(tool === undefined ? {} : { tool }),
     attempt: 0,
     deadlineAtMs: deadlineMs === undefined ? undefined : clock.nowMs() + Math.floor(deadlineMs),
     idempotencyKey,
     presence: presenceOf(signal, ending),
   });
-  tellDecision(events, opening);
   return opening;
 }
 
 /** @throws {@link LimitReachedError} if a limit says no; the caller's own reason if it left. */
 export async function openCall(caller: Caller, input: OpenCallInput): Promise<RunningCall> {
   const opening = await askForCall(caller, input);
+  tellDecision(caller.events, opening);
   switch (opening.outcome) {
     case "admitted":
       return opening.call;
@@ -63,7 +66,12 @@ export async function openCall(caller: Caller, input: OpenCallInput): Promise<Ru
       throw LimitReachedError.isFor(refusal) ? new LimitReachedError(refusal) : new LedgerUnavailableError(refusal.message);
     }
     case "gone":
-      if (input.wait.signal?.aborted === true) throw input.wait.signal.reason;
-      throw new Error("this Purser was closed while the call waited; nothing was sent");
+      throw whyGone(input.wait);
   }
+}
+
+/** What is thrown for a call that nobody waits for any more. */
+export function whyGone({ signal }: WaitOptions): unknown {
+  if (signal?.aborted === true) return signal.reason;
+  return new Error("this Purser was closed while the call waited; nothing was sent");
 }

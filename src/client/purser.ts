@@ -23,6 +23,7 @@ import { createMiddleware, type SdkMiddleware } from "./middleware.ts";
 import type { Fetch } from "./request.ts";
 import { createScopeStack, labelsOfScopes, type CallScopes, type ScopeStack } from "./scopes.ts";
 import { readStatus } from "./status.ts";
+import { createTool, type ToolWrapper } from "./tool.ts";
 
 /** How a Purser is made. */
 export interface CreatePurserOptions {
@@ -49,6 +50,14 @@ export interface PurserHandle {
    * const results = await purser.meter("web-search", { units: 1 }, ({ signal }) => fetch(searchUrl, { signal }));
    */
   readonly meter: Meter;
+  /**
+   * Counts a tool under the limits of `toolCalls`, and refuses it before it runs: what it returns then says until when, for the model to
+   * read, and the agent goes on.
+   *
+   * @example
+   * const search = purser.tool("web_search", async ({ query }: { query: string }) => find(query));
+   */
+  readonly tool: ToolWrapper;
   /** For the `middleware` option of `@anthropic-ai/sdk` and its clients that sign or encode after the request is made (Bedrock, Vertex). */
   readonly middleware: SdkMiddleware;
   /** For `wrapLanguageModel` of the AI SDK: calls of that model count for these scopes. The model's provider is given {@link fetch}. */
@@ -161,6 +170,7 @@ function handleOf(parts: Parts, bound: Labels): PurserHandle {
   return {
     fetch: createFetch(caller, around),
     meter: createMeter(caller, around),
+    tool: createTool(caller, around),
     middleware: createMiddleware(caller, around),
     languageModel: (scopes) => createLanguageModelMiddleware(run, scopes),
     run,

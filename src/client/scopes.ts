@@ -51,12 +51,17 @@ export function labelsOfScopes({ parentSession, tags, ...scopes }: CallScopes): 
 const SCOPES = ["project", "agent", "session", "user", "task"] as const;
 
 function checked(name: string, value: unknown): string {
+  assertLabel(name, value);
+  return value;
+}
+
+/** @throws RangeError naming what cannot be stored with every call, and why. */
+export function assertLabel(name: string, value: unknown): asserts value is string {
   if (typeof value !== "string" || value === "") {
     throw new RangeError(`${name} is ${JSON.stringify(value) ?? typeof value}; a text that is not empty is allowed`);
   }
   const problem = labelProblem(name, value);
   if (problem !== undefined) throw new RangeError(problem);
-  return value;
 }
 
 function checkedTags(tags: Readonly<Record<string, string>>): Record<string, string> {

@@ -26,6 +26,9 @@ export interface LimitObject {
   outputTokens?: Amount;
   requests?: Amount;
   concurrency?: Amount;
+  toolCalls?: Amount;
+  /** With `toolCalls`: only these tools. */
+  tool?: string | readonly string[];
   /** Absent: the scope's whole life. */
   every?: string;
   timezone?: string;

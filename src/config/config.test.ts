@@ -349,6 +349,30 @@ server: { host: "::1", port: 0, adminHost: localhost, adminPort: 0, bodyBytesMax
     ]);
   });
 
+  test("name a tool as one more condition", () => {
+    const { config } = read(
+      "limits: [{ name: a, per: [tool, agent], toolCalls: 20, tool: [web_search, mcp_*], where: { user: bob }, every: day }]\n",
+    );
+
+    expect(config.limits).toMatchObject([
+      {
+        per: ["agent", "tool"],
+        measure: "toolCalls",
+        amount: 20n,
+        where: [
+          { scope: "user", anyOf: [{ text: "bob", isPrefix: false }] },
+          {
+            scope: "tool",
+            anyOf: [
+              { text: "web_search", isPrefix: false },
+              { text: "mcp_", isPrefix: true },
+            ],
+          },
+        ],
+      },
+    ]);
+  });
+
   test("may use anchors and aliases", () => {
     const { config } = read("limits:\n  - &a { name: a, per: all, usd: &usd 5 }\n  - { name: b, per: agent, usd: *usd }\n");
 

@@ -39,9 +39,9 @@ export interface PlacedLimit {
   place: Place;
 }
 
-export const MEASURES = ["usd", "tokens", "inputTokens", "outputTokens", "requests", "concurrency"] as const;
-export const MEASURES_NOT_YET = ["sessions", "toolCalls"] as const;
-export const SCOPES = ["all", "project", "agent", "session", "user", "key", "model", "task"] as const;
+export const MEASURES = ["usd", "tokens", "inputTokens", "outputTokens", "requests", "concurrency", "toolCalls"] as const;
+export const MEASURES_NOT_YET = ["sessions"] as const;
+export const SCOPES = ["all", "project", "agent", "session", "user", "key", "model", "task", "tool"] as const;
 export const UNITS = ["hour", "day", "week", "month"] as const;
 export const WEEK_DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] as const;
 export const MONTH_DAY_MAX = 28n;
@@ -65,7 +65,7 @@ export const LIMIT_KEYS = [
 ] as const;
 
 /** What a person is told: the keys that do something. */
-const LIMIT_KEYS_SHOWN = LIMIT_KEYS.filter((key) => key !== "tool" && !MEASURES_NOT_YET.some((measure) => measure === key));
+const LIMIT_KEYS_SHOWN = LIMIT_KEYS.filter((key) => !MEASURES_NOT_YET.some((measure) => measure === key));
 
 type LimitFields = Fields<(typeof LIMIT_KEYS)[number]>;
 
@@ -101,15 +101,15 @@ function readLimit(node: ConfigNode, defaults: LimitDefaults, problems: Problems
   if (fields === undefined) return undefined;
   const name = readName(fields, node.place, problems);
   const per = readPer(fields, node.place, problems);
-  const where = readWhere(fields.get("where"), problems);
+  const where = readWhere(fields, problems);
   const measured = readMeasure(fields, node.place, problems);
   const window = readWindow(fields, measured?.measure, defaults, problems);
-  const isPlain = checkUnenforced(fields, problems);
+  const isOfOneKind = checkTool(fields, { per, where, measure: measured?.measure }, problems);
   const fit = readFit(fields, measured?.measure, problems);
   if (measured === undefined || window === undefined) return undefined;
   const thresholds = readAt(fields, measured, window, defaults, problems);
   const cacheReads = readCacheReads(fields, measured.measure, problems);
-  if (!name || !per || !where || !thresholds || !cacheReads || !isPlain || !fit) return undefined;
+  if (!name || !per || !where || !thresholds || !cacheReads || !isOfOneKind || !fit) return undefined;
   const plain: Limit = { name, per, where, ...measured, window, cacheReads, unboundedReserveNanoUsd: undefined, thresholds };
   const limit: Limit = fit === "off" ? { ...plain, fit } : plain;
   const unbounded = fields.get("unbounded");
@@ -159,14 +159,19 @@ function parseScope(at: { place: Place }, found: string, text: string | undefine
     if (TAG_NAME.test(tag)) return `tag:${tag}`;
     return problems.add(at.place, found, "tag:NAME with a name of letters, digits, _, . and -, at most 63 long");
   }
-  if (text === "tool") return problems.add(at.place, found, refuseNotYet([SCOPES_ALLOWED], text));
   return problems.add(at.place, found, `${oneOf(SCOPES, text)} or tag:NAME`);
 }
 
-function readWhere(entry: MapEntry | undefined, problems: Problems): WherePattern[] | undefined {
-  if (entry === undefined) return [];
-  const entries = readEntries(entry.value, "scopes and their values, like { model: claude-opus-* }", problems);
-  if (entries === undefined) return undefined;
+/** `tool: NAME` is one more condition. */
+function readWhere(fields: LimitFields, problems: Problems): WherePattern[] | undefined {
+  const where = fields.get("where");
+  const allowed = "scopes and their values, like { model: claude-opus-* }";
+  const written = where === undefined ? [] : readEntries(where.value, allowed, problems);
+  if (written === undefined) return undefined;
+  const tool = fields.get("tool");
+  const twice = tool && written.find(({ key }) => key === "tool");
+  if (twice !== undefined) return problems.add(twice.keyPlace, quote("tool"), "tool once: beside where, or in it");
+  const entries = tool === undefined ? written : [...written, tool];
   const patterns = entries.map((pattern) => readWherePattern(pattern, problems)).filter((pattern) => pattern !== undefined);
   return patterns.length === entries.length ? patterns : undefined;
 }
@@ -295,12 +300,32 @@ function readFit(fields: LimitFields, measure: Measure | undefined, problems: Pr
   return problems.add(entry.keyPlace, quote("fit"), "fit on a limit of usd, tokens or outputTokens: it lowers max_tokens");
 }
 
-/** Settings of the language that nothing enforces yet. */
-function checkUnenforced(fields: LimitFields, problems: Problems): boolean {
-  const noted = problems.problems.length;
-  const tool = fields.get("tool");
-  if (tool !== undefined) problems.add(tool.keyPlace, quote("tool"), refuseNotYet(["a limit without tool"], "tool"));
-  return problems.problems.length === noted;
+/** A tool runs on no model, and nothing else has a tool: a limit that looked at both would look at nothing. */
+function checkTool(
+  fields: LimitFields,
+  {
+    per = [],
+    where = [],
+    measure,
+  }: { per: ScopeName[] | undefined; where: WherePattern[] | undefined; measure: Measure | undefined },
+  problems: Problems,
+): boolean {
+  const foreign = measure === "toolCalls" ? "model" : "tool";
+  const scopes = [...per, ...where.map(({ scope }) => scope)];
+  if (measure === undefined || !scopes.includes(foreign)) return true;
+  const entry = [fields.get("tool"), fields.get("where"), fields.get("per")].find(
+    (each) => each !== undefined && mentions(each, foreign),
+  );
+  const allowed = foreign === "tool" ? "tool on a limit of toolCalls" : "toolCalls without model: a tool runs on none";
+  if (entry !== undefined) problems.add(entry.keyPlace, quote(foreign), allowed);
+  return false;
+}
+
+function mentions({ key, value }: MapEntry, scope: ScopeName): boolean {
+  if (key === scope) return true;
+  if (value.kind === "map") return value.entries.some((entry) => entry.key === scope);
+  const items = value.kind === "list" ? value.items : [value];
+  return key === "per" && items.some((item) => item.kind === "text" && item.text === scope);
 }
 
 function readUnbounded(entry: MapEntry, limit: Limit, problems: Problems): bigint | undefined {

@@ -31,7 +31,7 @@ export const UNIT_KEY = "usdPerUnit";
 export const PRICE_KEYS = ["provider", ...METER_KEYS, UNIT_KEY, "from", "source", "free"] as const;
 export const PROVIDERS = ["anthropic", "openai"] as const;
 /** Names that an API which is paid per call cannot have. */
-const RESERVED_NAMES: readonly string[] = PROVIDERS;
+const RESERVED_NAMES: readonly string[] = [...PROVIDERS, "tool"];
 export const FROM_DATE = /^\d{4}-\d{2}-\d{2}$/;
 export const FROM_INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?Z$/;
 

@@ -133,6 +133,10 @@ function limitSchema(): JsonSchema {
       minProperties: 1,
     },
     ...amounts,
+    tool: {
+      ...oneOrMore({ type: "string" }),
+      description: "With toolCalls: only these tools; `*` at the end stands for anything.",
+    },
     every: {
       anyOf: [{ enum: [...UNITS] }, text("A rolling length, like 5h.", LENGTH_PATTERN)],
       description: "hour, day, week, month, or a rolling length like 5h. Left out: for good.",
@@ -145,7 +149,7 @@ function limitSchema(): JsonSchema {
     unbounded: { type: "object", properties: { reserve: USD }, required: ["reserve"], additionalProperties: false },
     at: ref("thresholds"),
   };
-  const known = LIMIT_KEYS.filter((key) => key !== "tool" && key !== "sessions" && key !== "toolCalls");
+  const known = LIMIT_KEYS.filter((key) => key !== "sessions");
   return {
     ...object(properties, known),
     required: ["name", "per"],

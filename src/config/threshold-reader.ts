@@ -137,6 +137,7 @@ function findContradiction(action: Action, before: readonly Action[], context: T
   const { kind } = action;
   if (context.measure === "concurrency" && kind !== "stop")
     return "stop (calls in flight are counted now: a call over the limit waits)";
+  if (context.measure === "toolCalls" && kind === "downgrade") return "another action: a tool runs on no model";
   if (before.some((other) => other.kind === kind)) return "each action once at a threshold";
   if (kind === "grace" && context.isLifetime)
     return "grace with `every` (a scope's life never ends, so grace would never begin anew)";

@@ -36,6 +36,7 @@ test.each(["session", "user", "task", "tag:team", "[agent, session]"])(
 test.each([
   ["one that only tells", "{ name: b, per: all, usd: 50, at: { 50%: alert } }"],
   ["one for some users", "{ name: b, per: all, usd: 50, where: { user: bob } }"],
+  ["one of tool calls", "{ name: b, per: all, toolCalls: 5 }"],
   ["one of calls in flight", "{ name: b, per: all, concurrency: 5 }"],
   ["one per user", "{ name: b, per: user, usd: 5 }"],
 ])("%s is no bound above a session's limit", (_name, bound) => {
@@ -90,4 +91,10 @@ limits: [{ name: a, per: all, usd: 5, at: { $1: downgrade, 100%: stop } }]
   expect(result.outcome === "read" && result.warnings.map(({ message }) => message)).toEqual([
     expect.stringContaining("no price is known for tiny"),
   ]);
+});
+
+test("a limit of tool calls is told: it counts where tools run", () => {
+  const told = warningsOf(`${ALL}  - { name: t, per: agent, toolCalls: 5 }\n`);
+
+  expect(told).toEqual([expect.stringContaining("t counts the tools that purser.tool runs")]);
 });

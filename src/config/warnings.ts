@@ -44,6 +44,12 @@ function warnAboutLimit({ limit, place }: PlacedLimit, config: Config, problems:
     problems.warn(place, `${limit.name} tells or changes calls and never stops one`);
     return;
   }
+  if (limit.measure === "toolCalls") {
+    problems.warn(
+      place,
+      `${limit.name} counts the tools that purser.tool runs, in the agent's own process; a gateway sees none of them`,
+    );
+  }
   if (ceiling === 0n) problems.warn(place, `${limit.name} stops at 0: it admits no call at all`);
   if (ceiling > limit.amount) {
     const [stops, amount] = [ceiling, limit.amount].map((value) => formatAmount(limit.measure, value));
@@ -65,7 +71,12 @@ function warnAboutLimit({ limit, place }: PlacedLimit, config: Config, problems:
 /** A limit that holds whatever labels a caller sends. */
 function isBound(limit: Limit): boolean {
   const scopes = [...limit.per, ...limit.where.map(({ scope }) => scope)];
-  return isRefusing(limit) && limit.measure !== "concurrency" && scopes.every((scope) => BOUND_SCOPES.has(scope));
+  return (
+    isRefusing(limit) &&
+    limit.measure !== "concurrency" &&
+    limit.measure !== "toolCalls" &&
+    scopes.every((scope) => BOUND_SCOPES.has(scope))
+  );
 }
 
 function warnAboutDowngrade(config: Config, parts: ReadParts, problems: Problems): void {

@@ -7,7 +7,7 @@
 import type { CallFacts, Candidate } from "../core/decisions/call.ts";
 import type { ReserveOperation, ReserveResult } from "../core/decisions/operations.ts";
 import type { LimitView } from "../core/decisions/admit.ts";
-import type { Scopes } from "../core/limits/limit.ts";
+import { scopesOfTool, type Scopes } from "../core/limits/limit.ts";
 import type { ErrorCode, Refusal } from "../core/errors/codes.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { PaidApi, RequestFacts } from "../providers/provider.ts";
@@ -60,6 +60,8 @@ export interface IncomingCall<Api extends PaidApi = PaidApi> {
   variant?: string;
   caller: Caller;
   labels: Labels;
+  /** The tool that it runs; absent: it is a call that is paid for. Under its idempotency key an invocation is counted once, for good. */
+  tool?: string;
   /** The client's own count of attempts, 0 for the first. */
   attempt: number;
   /** Never waited past (epoch ms); `undefined`: the caller named none. */
@@ -180,7 +182,8 @@ export function createEngine(options: EngineOptions): Engine {
   }): Attempt {
     const { incoming, facts, messages, callId, receivedAtMs, session, parentSessions } = input;
     const labels = { ...incoming.labels, parentSessions };
-    const { scopes, attribution } = scopesOf({ caller: incoming.caller, labels, session });
+    const { scopes: own, attribution } = scopesOf({ caller: incoming.caller, labels, session });
+    const scopes = incoming.tool === undefined ? own : scopesOfTool(own, incoming.tool);
     const { attempt, idempotencyKey, provider, caller, body, variant = "" } = incoming;
     const owner = caller.keyId ?? UNNAMED;
     const named = idempotencyKey === undefined ? callId : ids.named("call", `${owner} ${idempotencyKey}`);
@@ -463,7 +466,8 @@ export function createEngine(options: EngineOptions): Engine {
     const { callId } = attempt.call;
     const [first] = await ledger.calls({ limit: 1, callId });
     const isUnsent = first?.status === "denied" || first?.status === "voided";
-    const isLongAgo = first?.endedAtMs !== undefined && clock.nowMs() - first.endedAtMs >= DUPLICATE_MS;
+    const isForgotten = attempt.incoming.tool === undefined;
+    const isLongAgo = isForgotten && first?.endedAtMs !== undefined && clock.nowMs() - first.endedAtMs >= DUPLICATE_MS;
     if (!isUnsent && !isLongAgo) return false;
     attempt.call = { ...attempt.call, callId: ids.named("call", callId) };
     return true;

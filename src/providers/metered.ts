@@ -3,19 +3,35 @@
  * Does not own what a unit costs (the configuration's prices) or calling the API (client/).
  * Invariant: its request has no bytes, so nothing of it is read, edited or recognised again.
  */
+import { ZERO_USD } from "../core/money/money.ts";
 import { usageOfUnits, type PaidUnits } from "../core/usage/usage.ts";
 import type { MeterReading, PaidApi, RequestFacts } from "./provider.ts";
 
 /** One call of it, asked for so much at most. */
 export function meteredApi(name: string, units: PaidUnits): PaidApi {
+  return paidApi(name, name, units);
+}
+
+/** Under which invocations of tools stand in the ledger. */
+export const TOOL_PROVIDER = "tool";
+
+/** One invocation of a tool: it costs nothing here, and is counted. */
+export function toolApi(tool: string): PaidApi {
+  return paidApi(TOOL_PROVIDER, tool, NOTHING);
+}
+
+/** What a tool costs by itself: what it calls is metered where it calls it. */
+export const NOTHING: PaidUnits = { statedNanoUsd: ZERO_USD };
+
+function paidApi(provider: string, model: string, units: PaidUnits): PaidApi {
   return {
-    name,
-    readRequest: () => ({ outcome: "read", facts: factsOf(name, units) }),
+    name: provider,
+    readRequest: () => ({ outcome: "read", facts: factsOf(model, units) }),
     boundInputTokens: () => 0,
     boundMessageTokens: () => 0,
-    rejectedBy: (_facts, model) => (model === name ? undefined : "an API that is paid per call has no models"),
+    rejectedBy: (_facts, other) => (other === model ? undefined : "it asks no model"),
     editRequest: (body) => body,
-    openMeter: () => ({ push: () => undefined, end: () => undefined, reading: () => readingOf(name, units) }),
+    openMeter: () => ({ push: () => undefined, end: () => undefined, reading: () => readingOf(model, units) }),
   };
 }
 

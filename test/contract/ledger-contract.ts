@@ -3,7 +3,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { scopeKeyOf, totalsOf, compileLimits } from "../../src/core/decisions/counters.ts";
-import type { Limit } from "../../src/core/limits/limit.ts";
+import { scopesOfTool, type Limit } from "../../src/core/limits/limit.ts";
 import { toNanoUsd } from "../../src/core/money/money.ts";
 import type { Ledger } from "../../src/ledger/ledger.ts";
 import {
@@ -44,6 +44,11 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
       const state = (await ledger.scopeStates()).get(scopeKeyOf(scope));
       if (compiled === undefined || state === undefined) return undefined;
       return totalsOf(state, compiled, atMs);
+    };
+
+    const runOf = (callId: string, tool: string) => {
+      const operation = reserveOf(callId);
+      return { ...operation, call: { ...operation.call, scopes: scopesOfTool(operation.call.scopes, tool) } };
     };
 
     describe("operations", () => {
@@ -135,6 +140,37 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
         const outcomes = await outcomesOf([reserveOf("1"), voidOf("1"), voidOf("1"), reserveOf("2")]);
 
         expect(outcomes).toEqual(["reserved", "done", "already_done", "reserved"]);
+      });
+
+      test("a tool's invocation counts at once, by tool, and for limits of tool calls alone; nothing else counts there", async () => {
+        const byTool = limitOf({ name: "by-tool", per: ["tool"], measure: "toolCalls", amount: 2n });
+        const requests = limitOf({ name: "rate", measure: "requests", amount: 2n });
+        await ledger.configure(rulesOf([byTool, requests, limitOf({ amount: 300n })]));
+
+        expect(
+          await outcomesOf([runOf("t1", "x"), runOf("t1", "x"), runOf("t2", "x"), runOf("t3", "x"), runOf("t4", "y")]),
+        ).toEqual(["reserved", "duplicate", "reserved", "denied", "reserved"]);
+        expect(await outcomesOf([reserveOf("1"), settleOf("t1", 0n), expireOf("t2"), voidOf("t4"), runOf("t5", "y")])).toEqual([
+          "reserved",
+          "done",
+          "done",
+          "done",
+          "reserved",
+        ]);
+
+        expect(await totals(byTool, { tool: "x" })).toEqual({ spent: 2n, reserved: 0n });
+        expect(await totals(byTool, { tool: "y" })).toEqual({ spent: 1n, reserved: 0n });
+        expect(await totals(requests)).toEqual({ spent: 1n, reserved: 0n });
+      });
+
+      test("a limit of tool calls that comes later counts what ran before it", async () => {
+        const byTool = limitOf({ name: "by-tool", per: ["tool"], measure: "toolCalls", amount: 2n });
+        await ledger.configure(rulesOf([limitOf({ amount: 1_000n })]));
+        await outcomesOf([runOf("t1", "x"), settleOf("t1", 0n), reserveOf("1"), settleOf("1", 30n)]);
+
+        await ledger.configure(rulesOf([byTool], NOON_MS, "v2"));
+
+        expect(await totals(byTool, { tool: "x" })).toEqual({ spent: 1n, reserved: 0n });
       });
 
       test("an expired call counts at its bound until a late settlement replaces it", async () => {

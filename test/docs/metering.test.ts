@@ -22,3 +22,9 @@ async function printed(code: string): Promise<string[]> {
 it("meters an API that is paid per call", async () => {
   expect(await printed(examples[0] ?? "")).toEqual(["3", "limit_reached research null"]);
 });
+
+it("counts tools, and refuses one in words for the model", async () => {
+  const quoted = /^> (.+)$/m.exec(text)?.[1];
+
+  expect(await printed(examples[1] ?? "")).toEqual(["a page about tides", "a page about moons", quoted]);
+});

@@ -37,9 +37,13 @@ function valuesOf(name: string, scopes: Scopes, model: string): string[] {
   if (name === "all") return [""];
   if (name === "model") return [model];
   if (name === "session") return [scopes.session, ...scopes.parentSessions];
+  if (name === "tool") return [toolOf(scopes) ?? "default"];
   if (name.startsWith("tag:")) return [scopes.tags[name.slice(4)] ?? "default"];
   return [scopes[name as "project" | "agent" | "user" | "key" | "task"]];
 }
+
+/** Where an invocation's tool is kept, written down a second time. */
+const toolOf = ({ tags }: Scopes): string | undefined => tags["~tool"];
 
 /** The scope values of a call under a limit: several where its session counts for parents. */
 export function scopesUnder(limit: Limit, scopes: Scopes, model: string): Record<string, string>[] {
@@ -48,7 +52,8 @@ export function scopesUnder(limit: Limit, scopes: Scopes, model: string): Record
     const value = valuesOf(scope, scopes, model)[0] ?? "";
     return anyOf.some(({ text, isPrefix }) => (isPrefix ? value.startsWith(text) : value === text));
   });
-  if (!isMeant) return [];
+  const isOfItsKind = (limit.measure === "toolCalls") === (toolOf(scopes) !== undefined);
+  if (!isMeant || !isOfItsKind) return [];
   const found = limit.per.reduce<Record<string, string>[]>(
     (partial, name) =>
       partial.flatMap((scope) =>
@@ -61,7 +66,7 @@ export function scopesUnder(limit: Limit, scopes: Scopes, model: string): Record
 
 function amountsOf(limit: Limit, call: OracleCall): { spent: bigint; reserved: bigint } {
   if (call.status === "voided") return { spent: 0n, reserved: 0n };
-  if (limit.measure === "requests") return { spent: 1n, reserved: 0n };
+  if (limit.measure === "requests" || limit.measure === "toolCalls") return { spent: 1n, reserved: 0n };
   if (limit.measure === "concurrency") return { spent: 0n, reserved: call.status === "open" ? 1n : 0n };
   const bound = { usd: call.bound.usd, input: call.bound.input, reads: 0, output: call.bound.output };
   const { usd: ended, input, reads, output } = call.actual ?? bound;

@@ -4,7 +4,17 @@
  */
 import * as fc from "fast-check";
 import type { CallFacts, Candidate } from "../../src/core/decisions/call.ts";
-import type { Action, Limit, Measure, ScopeName, Scopes, Threshold, WherePattern, Window } from "../../src/core/limits/limit.ts";
+import {
+  scopesOfTool,
+  type Action,
+  type Limit,
+  type Measure,
+  type ScopeName,
+  type Scopes,
+  type Threshold,
+  type WherePattern,
+  type Window,
+} from "../../src/core/limits/limit.ts";
 import { toNanoUsd, ZERO_USD } from "../../src/core/money/money.ts";
 import { NO_TOKENS } from "../../src/core/usage/usage.ts";
 
@@ -59,6 +69,7 @@ const pers: fc.Arbitrary<ScopeName[]> = fc.constantFrom<ScopeName[]>(
   ["user"],
   ["model"],
   ["agent", "model"],
+  ["tool"],
   ["tag:team"],
 );
 
@@ -68,6 +79,7 @@ const wheres: fc.Arbitrary<WherePattern[]> = fc.constantFrom<WherePattern[]>(
   [],
   [{ scope: "agent", anyOf: [{ text: "a0", isPrefix: false }] }],
   [{ scope: "model", anyOf: [{ text: "big", isPrefix: true }] }],
+  [{ scope: "tool", anyOf: [{ text: "t0", isPrefix: false }] }],
 );
 
 const AMOUNTS: Record<Measure, [number, number]> = {
@@ -77,6 +89,7 @@ const AMOUNTS: Record<Measure, [number, number]> = {
   outputTokens: [0, 600],
   requests: [0, 12],
   concurrency: [0, 5],
+  toolCalls: [0, 12],
 };
 
 const ends: fc.Arbitrary<Action[]> = fc.oneof(
@@ -110,7 +123,17 @@ const thresholds = (amount: bigint): fc.Arbitrary<Threshold[]> =>
 
 const limit: fc.Arbitrary<Omit<Limit, "name">> = fc
   .record({
-    measure: fc.constantFrom<Measure>("usd", "usd", "usd", "tokens", "inputTokens", "outputTokens", "requests", "concurrency"),
+    measure: fc.constantFrom<Measure>(
+      "usd",
+      "usd",
+      "usd",
+      "tokens",
+      "inputTokens",
+      "outputTokens",
+      "requests",
+      "concurrency",
+      "toolCalls",
+    ),
     share: fc.integer({ min: 0, max: 100 }),
     per: pers,
     where: wheres,
@@ -143,6 +166,11 @@ const scopes: fc.Arbitrary<Scopes> = fc.record({
   task: fc.constant("default"),
   tags: fc.constantFrom<Record<string, string>>({}, { team: "t1" }, { team: "t&2 =x" }),
 });
+
+/** Of a call, or one time in four of a tool's invocation. */
+const asked: fc.Arbitrary<Scopes> = fc
+  .tuple(scopes, fc.constantFrom(undefined, undefined, undefined, undefined, undefined, undefined, "t0", "t&1"))
+  .map(([values, tool]) => (tool === undefined ? values : scopesOfTool(values, tool)));
 
 const candidate = (model: string, usdMax: number): fc.Arbitrary<Candidate> =>
   fc.record({
@@ -180,7 +208,7 @@ const rarely = fc.integer({ min: 0, max: 39 }).map((value) => value === 0);
 
 const reserve: fc.Arbitrary<Step> = fc.record({
   kind: fc.constant("reserve" as const),
-  scopes,
+  scopes: asked,
   candidates: fc
     .tuple(candidate("big-1", 100), candidate("small-1", 30), fc.integer({ min: 0, max: 60 }))
     .map(([asked, cheaper, least]) => [fittable({ ...asked, rejectedBy: undefined }, least), fittable(cheaper, least)]),

@@ -356,6 +356,7 @@ function amountFor(limit: Limit, amounts: { usd: bigint; input: number; output: 
       return BigInt(output);
     case "requests":
     case "concurrency":
+    case "toolCalls":
       return 1n;
   }
 }

@@ -133,6 +133,7 @@ const UNITS: Readonly<Record<Limit["measure"], string>> = {
   outputTokens: " out",
   requests: " calls",
   concurrency: " at once",
+  toolCalls: " tool calls",
 };
 
 function resetText(limit: Limit, line: StatusLine, { nowMs, timeZone }: { nowMs: number; timeZone: string }): string {

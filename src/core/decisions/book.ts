@@ -88,6 +88,7 @@ export function heldFor(
     case "outputTokens":
       return BigInt(bounds.outputTokensBound);
     case "requests":
+    case "toolCalls":
       return 0n;
     case "concurrency":
       return 1n;
@@ -133,6 +134,7 @@ export function actualOf(what: string, { costNanoUsd, tokens }: Pick<CallResult,
       return BigInt(tokens.outputTokens);
     case "requests":
     case "concurrency":
+    case "toolCalls":
       return 0n;
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { NanoUsd } from "../money/money.ts";
 import { boundAt, type BoundLine } from "../pricing/bound.ts";
-import type { Limit, Measure, Scopes } from "../limits/limit.ts";
+import { isSpentAtOnce, type Limit, type Measure, type Scopes } from "../limits/limit.ts";
 
 /** One model that a call could run on, and the most it could cost there. The first candidate is the model asked for. */
 export interface Candidate {
@@ -85,7 +85,7 @@ export interface CallFacts {
 export function boundIn(limit: Limit, candidate: Candidate): bigint | undefined {
   if (limit.measure !== "usd") {
     // A part without a bound is unbounded in tokens as it is in money; what one call counts once is bounded by being one call.
-    const isCounted = limit.measure === "requests" || limit.measure === "concurrency";
+    const isCounted = isSpentAtOnce(limit.measure) || limit.measure === "concurrency";
     return isCounted || candidate.unboundedParts.length === 0 ? boundOf(limit.measure, candidate) : undefined;
   }
   if (candidate.usdBound === undefined) return undefined;
@@ -104,6 +104,7 @@ function boundOf(measure: Exclude<Measure, "usd">, { inputTokensBound, outputTok
       return BigInt(outputTokensBound);
     case "requests":
     case "concurrency":
+    case "toolCalls":
       return 1n;
   }
 }

@@ -8,6 +8,7 @@ import { bucketAt, bucketLeavesAtMs, bucketStartMs, firstCountedBucket, parseWin
 import {
   ceilingOf,
   refusingThresholdOf,
+  toolOf,
   type Action,
   type Limit,
   type ScopeName,
@@ -208,11 +209,16 @@ function ownerSuffix(key: string): string {
   return key === "default" ? "" : `&${OWNER_NAME}=${escapeName(key)}`;
 }
 
-/** The counters that a call on a model touches: one per limit that matches, several where a session counts for its parents. */
+/**
+ * The counters that a call on a model touches: one per limit that matches, several where a session counts for its parents. Limits of tool
+ * calls look at invocations of tools, all others at all else.
+ */
 export function countersOf(set: LimitSet, scopes: Scopes, model: string): CallCounter[] {
   const found: CallCounter[] = [];
+  const isTool = toolOf(scopes) !== undefined;
   for (const compiled of set.limits) {
-    const { per, where } = compiled.limit;
+    const { per, where, measure } = compiled.limit;
+    if ((measure === "toolCalls") !== isTool) continue;
     if (where.length > 0 && !where.every((pattern) => isMatched(pattern, scopes, model))) continue;
     if (!per.includes("session")) {
       found.push(counterOf(compiled, { scopes, model, session: "" }));
@@ -268,6 +274,8 @@ function valueOf(name: ScopeName, scopes: Scopes, model: string): string {
       return "";
     case "model":
       return model;
+    case "tool":
+      return toolOf(scopes) ?? "default";
     case "project":
     case "agent":
     case "session":

@@ -7,7 +7,7 @@
  */
 import type { NanoUsd } from "../money/money.ts";
 import type { TokenParts } from "../usage/usage.ts";
-import type { Scopes } from "../limits/limit.ts";
+import { isSpentAtOnce, type Scopes } from "../limits/limit.ts";
 import {
   isSameCounter,
   chargeCounter,
@@ -158,7 +158,7 @@ function fillingOf(fillings: Map<string, Filling>, charge: Charge, untilMs: numb
 /** What a call comes to in a counter it had been charged to from the start. */
 function contributionOf(call: CountedCall, charge: Charge): Charge {
   const count = call.status === "settled" ? (call.count ?? 1) : 1;
-  const spent = measureOf(charge.what) === "requests" ? BigInt(count) : 0n;
+  const spent = isSpentAtOnce(measureOf(charge.what)) ? BigInt(count) : 0n;
   switch (call.status) {
     case "open":
       return { ...charge, spent, reserved: heldFor(charge, call.open) };
@@ -203,7 +203,7 @@ function addToCall(book: Book, call: Exclude<CountedCall, { status: "settled" }>
     const index = found === -1 ? charges.length : found;
     const before = charges[index] ?? { ...charge, spent: 0n, reserved: 0n };
     // What an expired call spent at once stays with it; what it was counted with is replaced when it is settled after all.
-    const isAtOnce = call.status === "open" || measureOf(charge.what) === "requests";
+    const isAtOnce = call.status === "open" || isSpentAtOnce(measureOf(charge.what));
     charges[index] = {
       ...before,
       spent: before.spent + (isAtOnce ? charge.spent : 0n),

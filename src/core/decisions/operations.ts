@@ -204,7 +204,7 @@ export interface OpenCall {
   provider: string;
   /** The price book's name of the model it runs on. */
   model: string;
-  /** What it holds now, per counter: `spent` is what it was charged at once (requests), `reserved` what it holds. */
+  /** What it holds now, per counter: `spent` is what it was charged at once (requests, tool calls), `reserved` what it holds. */
   charges: readonly Charge[];
   usdBound: NanoUsd | undefined;
   /** True: `usdBound` is what a limit reserves for parts that nothing bounds; it is not lowered while the call runs. */

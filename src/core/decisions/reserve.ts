@@ -6,7 +6,7 @@
  */
 import { collectRefusalAlert, type Alert } from "./alerts.ts";
 import { toNanoUsd } from "../money/money.ts";
-import type { Limit } from "../limits/limit.ts";
+import { isSpentAtOnce, type Limit } from "../limits/limit.ts";
 import {
   admit,
   boundWith,
@@ -344,8 +344,8 @@ function concludeAdmitted(
   const decision = storedDecision(context, marks);
   const body = { kind: "reserved" as const, decision, call, ownerId: operation.ownerId };
   book.append({ kind: "reserved", callId: call.callId, atMs, costNanoUsd: undefined, charges, body });
-  // Only requests are spent by a reservation; every other threshold is looked at when the call is settled.
-  const spending = counters.filter(({ compiled }) => compiled.limit.measure === "requests");
+  // Only what is counted at once is spent by a reservation; every other threshold is looked at when the call is settled.
+  const spending = counters.filter(({ compiled }) => isSpentAtOnce(compiled.limit.measure));
   const alerts = appendAlerts(book, spending, call.callId, atMs);
   const skippedReason = choice.kind === "skipped" ? choice.reason : undefined;
   const counterIds = input.views.map(({ counterId }) => counterId);
@@ -408,11 +408,11 @@ function chargeReservation(book: Book, counters: readonly CallCounter[], candida
     const window = windowOf(limit, atMs);
     // Where nothing bounds the call, no limit that refuses let it through: what is known of it is held.
     const bound = boundIn(limit, candidate) ?? heldFor({ what, reserved: 0n }, candidate);
-    const isSpentAtOnce = limit.measure === "requests";
-    const reserved = isSpentAtOnce ? 0n : bound;
+    const isAtOnce = isSpentAtOnce(limit.measure);
+    const reserved = isAtOnce ? 0n : bound;
     const other = chargeOf(charges, scopeKey, what);
     if (other === undefined) {
-      charges.push({ scopeKey, what, windowKey: window.key, spent: isSpentAtOnce ? 1n : 0n, reserved });
+      charges.push({ scopeKey, what, windowKey: window.key, spent: isAtOnce ? 1n : 0n, reserved });
       untilMs.push(window.untilMs);
     } else if (other.reserved < reserved) other.reserved = reserved;
   }

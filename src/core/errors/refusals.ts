@@ -4,7 +4,7 @@
  * Invariant: a sentence is made of plain figures that the caller hands in; it quotes no prompt, no credential and no clock, tells
  * spent from held by calls in flight, and names no command or setting that does not exist.
  */
-import type { Measure } from "../limits/limit.ts";
+import { isSpentAtOnce, type Measure } from "../limits/limit.ts";
 import { formatUsd } from "../money/money.ts";
 import type { ErrorDetails, Refusal } from "./codes.ts";
 
@@ -69,6 +69,7 @@ const HELPS: Readonly<Record<Measure, readonly string[]>> = {
   outputTokens: [LOWER_MAX_TOKENS],
   requests: [],
   concurrency: [],
+  toolCalls: [],
 };
 
 /** Nothing in the request bounds these parts, and a hard limit watches. */
@@ -285,7 +286,7 @@ function stateOf({ amount, spent, reserved, measure }: LimitFigures): string {
 }
 
 function boundOf({ requested, measure }: LimitFigures): string {
-  if (requested === undefined || measure === "concurrency" || measure === "requests") return "";
+  if (requested === undefined || measure === "concurrency" || isSpentAtOnce(measure)) return "";
   return `, and this call may need up to ${quantity(requested, measure)}`;
 }
 
@@ -296,6 +297,7 @@ const UNITS: Readonly<Record<Measure, string>> = {
   outputTokens: "output tokens",
   requests: "requests",
   concurrency: "calls at once",
+  toolCalls: "tool calls",
 };
 
 function quantity(value: bigint, measure: Measure): string {

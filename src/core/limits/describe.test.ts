@@ -97,6 +97,10 @@ test.each<[string, Limit]>([
     limit({ per: ["agent"], measure: "concurrency", amount: 5n }),
   ],
   [
+    "a: each combination of agent and tool may run 20 tool calls in any 5 hours; stopped at 20.",
+    limit({ per: ["agent", "tool"], measure: "toolCalls", amount: 20n, window: { kind: "rolling", lengthMs: 18_000_000 } }),
+  ],
+  [
     "a: all calls together may use 1,000 input tokens in any 5 hours; stopped at 1,000.",
     limit({ measure: "inputTokens", amount: 1_000n, window: { kind: "rolling", lengthMs: 18_000_000 } }),
   ],

@@ -95,6 +95,8 @@ function describeAmount(limit: Limit): string {
       return `${may} use ${figure} output tokens`;
     case "requests":
       return `${may} make ${figure} request${amount === 1n ? "" : "s"}`;
+    case "toolCalls":
+      return `${may} run ${figure} tool call${amount === 1n ? "" : "s"}`;
     case "concurrency":
       return `${may} have ${figure} call${amount === 1n ? "" : "s"} in flight${isOne ? "" : " in all"}`;
   }

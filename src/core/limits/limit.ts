@@ -5,10 +5,10 @@
  */
 
 /** What a limit can count over. `tag:NAME` counts over the values of one tag. */
-export type ScopeName = "all" | "project" | "agent" | "session" | "user" | "key" | "model" | "task" | `tag:${string}`;
+export type ScopeName = "all" | "project" | "agent" | "session" | "user" | "key" | "model" | "task" | "tool" | `tag:${string}`;
 
 /** What is counted. */
-export type Measure = "usd" | "tokens" | "inputTokens" | "outputTokens" | "requests" | "concurrency";
+export type Measure = "usd" | "tokens" | "inputTokens" | "outputTokens" | "requests" | "concurrency" | "toolCalls";
 
 /** Over what time. Calendar units follow the zone's own days, including those of 23 and 25 hours. */
 export type Window =
@@ -74,6 +74,24 @@ export interface Scopes {
   key: string;
   task: string;
   tags: Readonly<Record<string, string>>;
+}
+
+/** Where the tool of an invocation stands, so that whatever stores the tags of a call stores it: no caller can name a tag like this. */
+const TOOL_TAG = "~tool";
+
+/** The tool that an invocation runs; `undefined`: it is no invocation of a tool, but a call that is paid for. */
+export function toolOf({ tags }: Pick<Scopes, "tags">): string | undefined {
+  return tags[TOOL_TAG];
+}
+
+/** The same values, for an invocation of a tool. */
+export function scopesOfTool(scopes: Scopes, tool: string): Scopes {
+  return { ...scopes, tags: { ...scopes.tags, [TOOL_TAG]: tool } };
+}
+
+/** True if the measure counts what is asked, at once, and not what it comes to. */
+export function isSpentAtOnce(measure: Measure): boolean {
+  return measure === "requests" || measure === "toolCalls";
 }
 
 /** True if nothing is admitted above the threshold of this action, or only what it lets through. */

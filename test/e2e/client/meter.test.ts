@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { createPurser, LimitReachedError, type LimitObject, type Purser } from "../../../src/client/entry.ts";
+import { verifySqliteLedger } from "../../../src/ledger/sqlite/verify.ts";
 import { messageInit, startClientBench, sumOf, type ClientBenchOptions } from "./harness.ts";
 
 const ENTRY = fileURLToPath(new URL("../../../src/client/entry.ts", import.meta.url));
@@ -298,5 +299,6 @@ describe("in its surroundings", () => {
     } finally {
       await next.close();
     }
+    expect(verifySqliteLedger(bench.ledgerPath).differences).toEqual([]);
   });
 });
