@@ -10,6 +10,7 @@ import { parsePriceRows } from "../../src/core/pricing/rows.ts";
 import { buildPriceBook } from "../../src/core/pricing/price-book.ts";
 import { windowAt } from "../../src/core/windows/windows.ts";
 import { anthropic } from "../../src/providers/anthropic/anthropic.ts";
+import { openaiChat, openaiEmbeddings, openaiResponses } from "../../src/providers/openai/openai.ts";
 import { SseReader } from "../../src/providers/sse.ts";
 import prices from "../../prices/anthropic.json" with { type: "json" };
 import { createRandom, type Random } from "../simulation/random.ts";
@@ -114,6 +115,55 @@ test("requests: refused with a sentence, or read as JSON.parse reads them", { ti
 
   expect(readCount).toBeGreaterThan(1_000);
 });
+
+const OPENAI_REQUESTS = [
+  {
+    model: "gpt-6.2-sol",
+    max_completion_tokens: 1_000,
+    n: 2,
+    stream: true,
+    stream_options: { include_usage: false },
+    messages: [
+      { role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,AAAA" } }] },
+      { role: "assistant", tool_calls: [{ id: "c", type: "function", function: { name: "f", arguments: "{}" } }] },
+      { role: "tool", tool_call_id: "c", content: "é😀" },
+    ],
+  },
+  {
+    model: "gpt-6.2-sol",
+    input: [
+      { role: "user", content: [{ type: "input_text", text: "Hi" }] },
+      { type: "reasoning", encrypted_content: "x" },
+    ],
+    tools: [{ type: "web_search" }, { type: "function", name: "f", parameters: { type: "object" } }],
+    max_tool_calls: 3,
+    service_tier: "flex",
+    reasoning: { effort: "low", mode: "standard" },
+  },
+  { model: "text-embedding-3-small", input: [[1, 2], "a"], dimensions: 8 },
+].map((body) => encoder.encode(JSON.stringify(body)));
+
+test.each(Object.entries({ openaiChat, openaiResponses, openaiEmbeddings }))(
+  "requests of OpenAI: refused with a sentence, or read and sent as JSON again: %s",
+  { timeout: 3_600_000 },
+  (name, api) => {
+    let readCount = 0;
+    attack(name, {
+      inputs: 5_000,
+      make: (random) => broken(random.pick(OPENAI_REQUESTS as [Uint8Array, ...Uint8Array[]]), random),
+      read(bytes) {
+        const result = api.readRequest(bytes);
+        if (result.outcome === "refused") return expect(result.refusal.message.length).toBeLessThan(1_000);
+        readCount += 1;
+        const sent = api.editRequest(bytes, result.facts, { model: "other", maxTokens: 7 });
+        const json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(sent)) as { model: string };
+        return expect(json.model).toBe("other");
+      },
+    });
+
+    expect(readCount).toBeGreaterThan(200);
+  },
+);
 
 const EVENTS = [
   "event: message_start\n",
