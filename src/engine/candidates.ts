@@ -36,6 +36,8 @@ export interface CandidateInput {
   counted?: ReadonlyMap<string, number | undefined>;
   /** Whether the provider can be asked for more of those. */
   canCount?: boolean;
+  /** True: one line of a batch. */
+  isBatch?: boolean;
 }
 
 /** The model asked for, then those to fall back to, in order. */
@@ -78,7 +80,14 @@ function candidateFor(input: CandidateInput, model: string, rejectedBy: string |
   const maxTokens = model === facts.model ? facts.maxTokens : lowered(facts.maxTokens, row?.outputTokensMax);
   const eachTokensBound = maxTokens ?? row?.outputTokensMax ?? OUTPUT_TOKENS_UNKNOWN_MAX;
   const outputTokensBound = eachTokensBound * facts.choices + facts.extraOutputTokens;
-  const line = row && boundLine(row, { ...waysOf(facts), inputTokens: inputTokensBound, outputTokens: outputTokensBound });
+  const line =
+    row &&
+    boundLine(row, {
+      ...waysOf(facts),
+      isBatch: input.isBatch === true,
+      inputTokens: inputTokensBound,
+      outputTokens: outputTokensBound,
+    });
   const unbounded = row?.isFree === true ? [] : unboundedParts(facts, row);
   const leastMaxTokens = leastUsefulOutput(input);
   return {

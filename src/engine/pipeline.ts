@@ -250,6 +250,8 @@ export function createEngine(options: EngineOptions): Engine {
         case "uncounted":
           await count(attempt, result.model);
           break;
+        case "left_out":
+          throw new RangeError(`${callId} is no line of a batch, and was left out of one`);
         case "throttled": {
           leaveLine(attempt);
           attempt.grantedStartsMs = { ...attempt.grantedStartsMs, ...result.grantedStartsMs };

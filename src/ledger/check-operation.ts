@@ -3,7 +3,8 @@
  * before it can touch anything or spoil the batch it would be part of.
  * Does not own what it does (core/decisions).
  */
-import type { Operation } from "../core/decisions/operations.ts";
+import type { Candidate } from "../core/decisions/call.ts";
+import type { Operation, ReserveOperation } from "../core/decisions/operations.ts";
 
 /** Above this no amount of money and no count is believed: it is 4.6 thousand million dollars, and sums must stay exact. */
 const AMOUNT_MAX = 2n ** 62n;
@@ -30,7 +31,7 @@ export function assertOperation(operation: Operation): void {
   switch (operation.kind) {
     case "reserve":
       if (operation.candidates.length === 0) fail("candidates", "empty", "the model asked for and those to fall back to");
-      for (const { inputTokensBound, outputTokensBound, usdBound } of operation.candidates) {
+      for (const { inputTokensBound, outputTokensBound, usdBound } of candidatesOf(operation)) {
         count("inputTokensBound", inputTokensBound);
         count("outputTokensBound", outputTokensBound);
         amount("usdBound", usdBound);
@@ -58,4 +59,9 @@ export function assertOperation(operation: Operation): void {
     case "refuse":
       return;
   }
+}
+
+/** Those it may run on, and what the rest of its batch needs. */
+function candidatesOf({ candidates, batch }: ReserveOperation): readonly Candidate[] {
+  return batch?.isFirst === true ? [...candidates, ...batch.rest.map(({ candidate }) => candidate)] : candidates;
 }

@@ -63,6 +63,14 @@ export interface Ledger {
   scopeStates(): Promise<Map<string, ScopeState>>;
   alerts(query: { limit: number }): Promise<Alert[]>;
 
+  /** Makes a batch known, so that its lines are nobody's orphans. False: there is one of that name. */
+  addBatch(batch: BatchRecord): Promise<boolean>;
+  updateBatch(batch: BatchRecord): Promise<void>;
+  /** Forgets a batch. Its lines must have been ended. */
+  removeBatch(submissionId: string): Promise<void>;
+  /** Oldest first. */
+  batches(): Promise<BatchRecord[]>;
+
   createKey(key: VirtualKey): Promise<void>;
   keys(): Promise<VirtualKey[]>;
   revokeKey(input: { keyId: string; atMs: number }): Promise<boolean>;
@@ -86,6 +94,20 @@ export interface Owner {
   machineId: string;
   startedAtMs: number;
   beatAtMs: number;
+}
+
+/** Calls that were handed in together and are answered within a day: the ledger owns their reservations, not a process. */
+export interface BatchRecord {
+  /** Our own name of it, under which its lines are reserved: their owner. */
+  submissionId: string;
+  provider: string;
+  /** The virtual key it was handed in with; `undefined`: the caller's own credential, which is written nowhere. */
+  keyId: string | undefined;
+  /** The provider's name of it; `undefined`: whether there is one is not known, its answer did not come. */
+  batchId: string | undefined;
+  submittedAtMs: number;
+  /** Since when all its lines are ended; `undefined`: some may be open. */
+  endedAtMs: number | undefined;
 }
 
 export interface CallsQuery {

@@ -9,12 +9,15 @@ import type { Ledger } from "../../src/ledger/ledger.ts";
 import {
   adjustOf,
   at,
+  batchOf,
+  batchOfLines,
   candidateOf,
   DAY,
   expireOf,
   HOUR_MS,
   keyOf,
   LIFETIME,
+  MINUTE,
   limitOf,
   NOON_MS,
   ownerOf,
@@ -26,6 +29,8 @@ import {
   tokensOf,
   voidOf,
 } from "./samples.ts";
+
+const DEAR: Limit["where"] = [{ scope: "model", anyOf: [{ text: "dear", isPrefix: false }] }];
 
 /** Describes one store. @param open gives an empty ledger each time. */
 export function describeLedger(name: string, open: () => Promise<Ledger>): void {
@@ -686,6 +691,22 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
         expect((await ledger.owners()).map(({ ownerId }) => ownerId)).toEqual(["owner-1"]);
       });
 
+      test("keeps batches until they are forgotten, each under a name of its own", async () => {
+        const open = batchOf("one");
+        expect(await ledger.addBatch(open)).toBe(true);
+        expect(await ledger.addBatch({ ...open, keyId: "other" })).toBe(false);
+        await ledger.addBatch({ ...batchOf("two"), submittedAtMs: NOON_MS - 1, keyId: "key" });
+        await ledger.updateBatch({ ...open, batchId: "msgbatch_1", endedAtMs: NOON_MS + 9 });
+        await ledger.updateBatch(batchOf("none"));
+
+        expect(await ledger.batches()).toEqual([
+          { ...batchOf("two"), submittedAtMs: NOON_MS - 1, keyId: "key" },
+          { ...open, batchId: "msgbatch_1", endedAtMs: NOON_MS + 9 },
+        ]);
+        await ledger.removeBatch("one");
+        expect((await ledger.batches()).map(({ submissionId }) => submissionId)).toEqual(["two"]);
+      });
+
       test("keeps keys without their secrets, and revokes one once", async () => {
         await ledger.createKey(keyOf("one"));
         await ledger.createKey({ ...keyOf("two"), createdAtMs: NOON_MS + 1, expiresAtMs: NOON_MS + HOUR_MS });
@@ -698,6 +719,63 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
           { ...keyOf("one"), revokedAtMs: NOON_MS + 9 },
           { ...keyOf("two"), createdAtMs: NOON_MS + 1, expiresAtMs: NOON_MS + HOUR_MS },
         ]);
+      });
+    });
+
+    describe("a batch", () => {
+      const usd = limitOf({ name: "usd", amount: 1_000n });
+      const rate = limitOf({ name: "rate", measure: "requests", amount: 2n, window: MINUTE });
+      const daily = limitOf({ name: "daily", measure: "requests", amount: 10n });
+      const slots = limitOf({ name: "slots", measure: "concurrency", amount: 1n, window: LIFETIME });
+
+      test("is reserved whole, and every line settles by itself", async () => {
+        await ledger.configure(rulesOf([usd, rate, daily, slots]));
+
+        expect(await outcomesOf(batchOfLines("b", [400n, 300n, 300n]))).toEqual(["reserved", "reserved", "reserved"]);
+        expect(await totals(usd)).toEqual({ spent: 0n, reserved: 1_000n });
+        expect(await totals(rate)).toEqual({ spent: 1n, reserved: 0n });
+        expect(await totals(daily)).toEqual({ spent: 3n, reserved: 0n });
+        expect(await totals(slots)).toEqual({ spent: 0n, reserved: 0n });
+
+        await ledger.apply([settleOf("b-0", 10n), voidOf("b-1"), settleOf("b-2", 30n)]);
+        expect(await totals(usd)).toEqual({ spent: 40n, reserved: 0n });
+        expect(await ledger.openCalls("b")).toEqual([]);
+      });
+
+      test("that does not fit by one is refused whole, with what all of it asks for, and changes nothing", async () => {
+        await ledger.configure(rulesOf([usd, daily]));
+
+        const [first, ...others] = await ledger.apply(batchOfLines("b", [400n, 300n, 301n]));
+
+        expect(first).toMatchObject({ outcome: "denied", code: "limit_too_small", view: { limit: "usd", bound: 1_001n } });
+        expect(others.map(({ outcome }) => outcome)).toEqual(["left_out", "left_out"]);
+        expect(await totals(usd)).toBeUndefined();
+        expect(await totals(daily)).toBeUndefined();
+        expect(await ledger.openCalls()).toEqual([]);
+      });
+
+      test("waits for what calls in flight hold, whole", async () => {
+        await ledger.configure(rulesOf([usd]));
+        await ledger.apply([reserveOf("running", { usd: 1n })]);
+
+        expect(await outcomesOf(batchOfLines("b", [500n, 500n]))).toEqual(["wait", "left_out"]);
+        await ledger.apply([voidOf("running")]);
+        expect(await outcomesOf(batchOfLines("b", [500n, 500n]))).toEqual(["reserved", "reserved"]);
+      });
+
+      test("is refused by a limit that only a later line counts for", async () => {
+        await ledger.configure(rulesOf([limitOf({ name: "dear", per: ["model"], where: DEAR, amount: 500n })]));
+
+        const [first] = await ledger.apply(batchOfLines("b", [100n, 501n], ["cheap", "dear"]));
+        expect(first).toMatchObject({ outcome: "denied", view: { limit: "dear", bound: 501n } });
+        expect(await outcomesOf(batchOfLines("c", [100n, 500n], ["cheap", "dear"]))).toEqual(["reserved", "reserved"]);
+      });
+
+      test("takes no lines under a first line of somebody else's", async () => {
+        await ledger.configure(rulesOf([usd]));
+        await ledger.apply([reserveOf("b-0")]);
+
+        expect(await outcomesOf(batchOfLines("b", [1n, 1n]))).toEqual(["duplicate", "left_out"]);
       });
     });
 

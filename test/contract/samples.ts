@@ -12,7 +12,7 @@ import type {
 import type { Action, Limit, Measure, ScopeName, Scopes, Threshold, Window } from "../../src/core/limits/limit.ts";
 import { toNanoUsd } from "../../src/core/money/money.ts";
 import { NO_TOKENS, type TokenParts } from "../../src/core/usage/usage.ts";
-import type { Owner, VirtualKey } from "../../src/ledger/ledger.ts";
+import type { BatchRecord, Owner, VirtualKey } from "../../src/ledger/ledger.ts";
 
 /** 2026-11-22T12:00:00Z, the middle of a UTC day. */
 export const NOON_MS = Date.UTC(2026, 10, 22, 12);
@@ -104,6 +104,34 @@ export function reserveOf(
     grantedStartsMs: {},
     ...operation,
   };
+}
+
+/** A batch that nothing is known of yet. */
+export function batchOf(submissionId: string): BatchRecord {
+  return {
+    submissionId,
+    provider: "anthropic",
+    keyId: undefined,
+    batchId: undefined,
+    submittedAtMs: NOON_MS,
+    endedAtMs: undefined,
+  };
+}
+
+/** Reserves a batch whose lines have these bounds, as `NAME-0`, `NAME-1`, …, owned by `NAME`. */
+export function batchOfLines(name: string, bounds: readonly bigint[], models: readonly string[] = []): ReserveOperation[] {
+  const candidates = bounds.map((bound, index) => {
+    const model = models[index] ?? "claude-opus-5-5";
+    return candidateOf({ model, canonicalModel: model, usdBound: toNanoUsd(bound) });
+  });
+  return candidates.map((candidate, index) => ({
+    ...reserveOf(`${name}-${index}`, { ownerId: name }),
+    candidates: [candidate],
+    batch:
+      index === 0
+        ? { isFirst: true, rest: candidates.slice(1).map((each) => ({ lines: 1, candidate: each })) }
+        : { isFirst: false, firstCallId: `${name}-0` },
+  }));
 }
 
 export function resultOf(usd: bigint | undefined, result: Partial<CallResult> = {}): CallResult {

@@ -91,6 +91,10 @@ export class DirectLedger implements Ledger {
   report: Ledger["report"] = (query) => this.#ask({ kind: "report", query });
   scopeStates: Ledger["scopeStates"] = () => this.#ask({ kind: "scopeStates" });
   alerts: Ledger["alerts"] = ({ limit }) => this.#ask({ kind: "alerts", limit });
+  addBatch: Ledger["addBatch"] = (batch) => this.#do({ kind: "addBatch", batch });
+  updateBatch: Ledger["updateBatch"] = (batch) => this.#do({ kind: "updateBatch", batch });
+  removeBatch: Ledger["removeBatch"] = (submissionId) => this.#do({ kind: "removeBatch", submissionId });
+  batches: Ledger["batches"] = () => this.#ask({ kind: "batches" });
   createKey: Ledger["createKey"] = (key) => this.#do({ kind: "createKey", key });
   keys: Ledger["keys"] = () => this.#ask({ kind: "keys" });
   revokeKey: Ledger["revokeKey"] = ({ keyId, atMs }) => this.#do({ kind: "revokeKey", keyId, atMs });

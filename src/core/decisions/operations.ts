@@ -40,6 +40,21 @@ export interface ReserveOperation {
   pausedSinceMs?: number;
   /** True: records a call that was let through while the ledger could not be written, whatever the limits say. */
   isForced?: boolean;
+  /** Absent: a call by itself. */
+  batch?: BatchPlace;
+}
+
+/**
+ * Where a line of a batch stands in it. All lines are asked for in one `apply`, the first one first: it is decided for all of them, as
+ * what they need together, and those behind it are reserved if it was.
+ */
+export type BatchPlace = { isFirst: true; rest: readonly BatchShare[] } | { isFirst: false; firstCallId: string };
+
+/** What some of the other lines need together. */
+export interface BatchShare {
+  lines: number;
+  /** The one thing they have in common is the model; its bounds are sums. Whoever has unbounded parts has a share of its own. */
+  candidate: Candidate;
 }
 
 /** Lowers what a running call holds, once more of its cost is known. Never raises it. */
@@ -153,7 +168,9 @@ export type ReserveResult =
       model: string;
       alerts: readonly Alert[];
     }
-  | { kind: "reserve"; outcome: "duplicate" };
+  | { kind: "reserve"; outcome: "duplicate" }
+  /** A line of a batch whose first line was not reserved: nothing was looked at. */
+  | { kind: "reserve"; outcome: "left_out" };
 
 /** What was done to a call besides letting it through. */
 export type DecisionMark = "downgraded" | "downgrade_skipped" | "throttled" | "graced" | "fitted";

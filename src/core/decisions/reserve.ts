@@ -5,7 +5,6 @@
  * its reservation.
  */
 import { collectRefusalAlert, type Alert } from "./alerts.ts";
-import { toNanoUsd } from "../money/money.ts";
 import { isSpentAtOnce, type Limit } from "../limits/limit.ts";
 import {
   admit,
@@ -35,6 +34,7 @@ import {
   type CompiledLimit,
   type SessionState,
 } from "./counters.ts";
+import { assertWhole, countedBy, demandsOf, isLeftOut, sharesOf, withReserve, type Demand } from "./demands.ts";
 import { chooseModel, type ModelChoice } from "./downgrade.ts";
 import type { DecisionMark, OpenCall, ReserveOperation, ReserveResult, StoredDecision } from "./operations.ts";
 
@@ -44,6 +44,7 @@ export function reserve(book: Book, operation: ReserveOperation): ReserveResult 
   const { call, candidates } = operation;
   const asked = candidates[0];
   if (asked === undefined) throw new RangeError("reserve: candidates is empty; the model asked for is the first one");
+  if (isLeftOut(book, operation)) return { kind: "reserve", outcome: "left_out" };
   if (isKnown(book, call.callId)) return { kind: "reserve", outcome: "duplicate" };
   const sessionKey = sessionKeyOf(call.scopes);
   const session = book.scope(sessionKey).session ?? emptySessionState();
@@ -53,9 +54,11 @@ export function reserve(book: Book, operation: ReserveOperation): ReserveResult 
     ? { kind: "as_asked" }
     : chooseModel({ call, candidates, session, isDue: isDowngradeDue(book, operation, asked) });
   const chosen = choice.kind === "downgraded" ? choice.candidate : asked;
-  const counters = countersOf(book.limits, call.scopes, chosen.canonicalModel);
-  const whole = withReserve(chosen, counters);
-  const input = admitInput(book, operation, whole, counters, session);
+  const charged = countedBy(operation, countersOf(book.limits, call.scopes, chosen.canonicalModel));
+  const whole = withReserve(chosen, charged);
+  const demands = demandsOf(book, operation, whole, charged);
+  const counters = demands.map(({ counter }) => counter);
+  const input = admitInput(book, operation, whole, demands, session);
   const admission: Admission = isForced ? { outcome: "admitted", isGraced: false } : admit(input);
   // Before anything is remembered or recorded: the caller asks again, counted or not.
   if (whole.isCountable === true && mayFitCounted(input, admission)) {
@@ -64,18 +67,8 @@ export function reserve(book: Book, operation: ReserveOperation): ReserveResult 
   const fitted = admission.outcome === "admitted" ? admission.maxTokens : undefined;
   const candidate = fitted === undefined ? whole : withMaxTokens(whole, fitted);
   rememberChoice(book, { sessionKey, session, choice, asked, admission });
-  return concludeReserve({ book, operation, choice, candidate, counters, input, admission, sessionKey, session });
-}
-
-/**
- * A call has one bound in money, whatever limit looks at it: where a part of it is unbounded, the highest `reserve` that any of its
- * limits states for that. Otherwise an expired call would cost another amount in every counter.
- */
-function withReserve(candidate: Candidate, counters: readonly CallCounter[]): Candidate {
-  if (candidate.unboundedParts.length === 0 || candidate.usdBound === undefined) return candidate;
-  const reserves = counters.map(({ compiled }) => compiled.limit.unboundedReserveNanoUsd ?? 0n);
-  const highest = reserves.reduce((high, reserve) => (reserve > high ? reserve : high), 0n);
-  return highest > candidate.usdBound ? { ...candidate, usdBound: toNanoUsd(highest) } : candidate;
+  assertWhole(operation, admission);
+  return concludeReserve({ book, operation, choice, candidate, counters, charged, input, admission, sessionKey, session });
 }
 
 function isDowngradeDue(book: Book, { call, atMs }: ReserveOperation, asked: Candidate): boolean {
@@ -94,18 +87,21 @@ function admitInput(
   book: Book,
   operation: ReserveOperation,
   candidate: Candidate,
-  counters: readonly CallCounter[],
+  demands: readonly Demand[],
   session: SessionState,
 ): AdmitInput {
   const fit = fitOf(candidate);
+  const counters = demands.map(({ counter }) => counter);
+  const needed = [candidate, ...sharesOf(operation).map((share) => share.candidate)];
   return {
-    views: counters.map((counter) => viewOf(book, operation, candidate, counter, session, fit)),
-    paces: pacesOf(book, operation, counters),
+    views: demands.map((demand) => viewOf(book, operation, demand, session, fit)),
+    // A batch starts once.
+    paces: operation.batch?.isFirst === false ? [] : pacesOf(book, operation, counters),
     heldBack: new Set(operation.heldBack),
     ...(operation.deadlineAtMs === undefined ? {} : { deadlineAtMs: operation.deadlineAtMs }),
     ...(operation.pausedSinceMs === undefined ? {} : { pausedSinceMs: operation.pausedSinceMs }),
-    isPriceKnown: candidate.usdBound !== undefined,
-    unboundedParts: candidate.unboundedParts,
+    isPriceKnown: needed.every(({ usdBound }) => usdBound !== undefined),
+    unboundedParts: [...new Set(needed.flatMap(({ unboundedParts }) => unboundedParts))],
     nowMs: operation.atMs,
     ...(fit === undefined ? {} : { fit }),
   };
@@ -118,9 +114,8 @@ function fitOf({ fit, inputTokensBound, outputTokensBound }: Candidate): FitInpu
 
 function viewOf(
   book: Book,
-  { atMs }: ReserveOperation,
-  candidate: Candidate,
-  { compiled, scope, scopeKey, counterId }: CallCounter,
+  { atMs, batch }: ReserveOperation,
+  { counter: { compiled, scope, scopeKey, counterId }, bound }: Demand,
   session: SessionState,
   fit: FitInput | undefined,
 ): LimitView {
@@ -134,10 +129,11 @@ function viewOf(
     measure: limit.measure,
     amount: limit.amount,
     ceiling,
-    graceCeiling: graceCeilingOf(compiled, session, atMs),
+    // What can wait for a day is nothing that a session has to finish.
+    graceCeiling: batch === undefined ? graceCeilingOf(compiled, session, atMs) : undefined,
     spent,
     reserved,
-    bound: boundIn(limit, candidate),
+    bound,
     windowEndMs: windowOf(limit, atMs).endMs,
     clearsAtMs: atMs,
   };
@@ -226,7 +222,10 @@ interface ReserveContext {
   operation: ReserveOperation;
   choice: ModelChoice;
   candidate: Candidate;
+  /** Those it was decided by, in the order of `input.views`. */
   counters: readonly CallCounter[];
+  /** Those it is charged in. */
+  charged: readonly CallCounter[];
   input: AdmitInput;
   admission: Admission;
   sessionKey: string;
@@ -317,7 +316,7 @@ function concludeAdmitted(
   context: ReserveContext,
   { isGraced, maxTokens }: Extract<Admission, { outcome: "admitted" }>,
 ): ReserveResult {
-  const { book, operation, choice, candidate, counters, input } = context;
+  const { book, operation, choice, candidate, charged, input } = context;
   const { call, atMs } = operation;
   takeStarts(context, atMs);
   if (isGraced) countGrace(context, maxTokens);
@@ -325,7 +324,7 @@ function concludeAdmitted(
     ...marksOf(choice, operation, isGraced),
     ...(maxTokens === undefined ? [] : ["fitted" as const]),
   ];
-  const charges = chargeReservation(book, counters, candidate, atMs);
+  const charges = chargeReservation(book, charged, candidate, atMs);
   const { inputTokensBound, outputTokensBound, usdBound, canonicalModel } = candidate;
   const open: OpenCall = {
     callId: call.callId,
@@ -345,7 +344,7 @@ function concludeAdmitted(
   const body = { kind: "reserved" as const, decision, call, ownerId: operation.ownerId };
   book.append({ kind: "reserved", callId: call.callId, atMs, costNanoUsd: undefined, charges, body });
   // Only what is counted at once is spent by a reservation; every other threshold is looked at when the call is settled.
-  const spending = counters.filter(({ compiled }) => isSpentAtOnce(compiled.limit.measure));
+  const spending = charged.filter(({ compiled }) => isSpentAtOnce(compiled.limit.measure));
   const alerts = appendAlerts(book, spending, call.callId, atMs);
   const skippedReason = choice.kind === "skipped" ? choice.reason : undefined;
   const counterIds = input.views.map(({ counterId }) => counterId);

@@ -20,6 +20,8 @@ export interface BoundCostInput {
   isUsOnly: boolean | undefined;
   /** `undefined`: not said, so the account's default may be a priority tier, and its multiplier counts where the model has one. */
   isPriority: boolean | undefined;
+  /** True: one line of a batch. A fast one counts as if it were none: what a provider makes of both together is not published. */
+  isBatch?: boolean;
   webSearches: number;
 }
 
@@ -55,12 +57,12 @@ export function boundLine(row: PriceRow, input: BoundCostInput): BoundLine | und
   const nanoUsdPerSearch = input.webSearches === 0 ? ZERO_USD : row.nanoUsdPerWebSearch;
   const inputPrice = input.inputTokens === 0 ? ZERO_USD : dearestInput(row, input);
   const outputPrice = input.outputTokens === 0 ? ZERO_USD : dearestOutput(row, input);
-  if (speedBps === undefined || geoBps === undefined || priorityBps === undefined || nanoUsdPerSearch === undefined)
-    return undefined;
+  const isBatchPriced = input.isBatch === true && input.speed === "standard" && input.isPriority === false;
+  const wayBps = isBatchPriced ? row.batchBps : dearestWay(speedBps, priorityBps);
+  if (wayBps === undefined || geoBps === undefined || nanoUsdPerSearch === undefined) return undefined;
   if (inputPrice === undefined || outputPrice === undefined) return undefined;
 
-  // No model runs fast and with priority at once.
-  const factor = BigInt(Math.max(speedBps, priorityBps, ONCE_BPS)) * BigInt(Math.max(geoBps, ONCE_BPS));
+  const factor = BigInt(wayBps) * BigInt(Math.max(geoBps, ONCE_BPS));
   return {
     fixed: BigInt(input.inputTokens) * inputPrice * factor,
     perOutputToken: outputPrice * factor,
@@ -82,6 +84,11 @@ export function outputWithin({ fixed, perOutputToken, searches }: BoundLine, nan
   if (perOutputToken === 0n) return most;
   const tokens = left / perOutputToken;
   return tokens < BigInt(most) ? Number(tokens) : most;
+}
+
+/** No model runs fast and with priority at once. */
+function dearestWay(speedBps: number | undefined, priorityBps: number | undefined): number | undefined {
+  return speedBps === undefined || priorityBps === undefined ? undefined : Math.max(speedBps, priorityBps, ONCE_BPS);
 }
 
 /** What is not said may apply where it has a price; what is asked for needs one. */

@@ -16,7 +16,17 @@ import { NO_TOKENS, type TokenParts } from "../../core/usage/usage.ts";
 import { callRecordOf, groupKeyOf, reportModelOf, reportTokensOf } from "../call-record.ts";
 import { assertOperation } from "../check-operation.ts";
 import { LedgerUnavailableError } from "../ledger.ts";
-import type { CallRecord, CallsQuery, Ledger, Owner, ReportGroup, ReportQuery, ResultOf, VirtualKey } from "../ledger.ts";
+import type {
+  BatchRecord,
+  CallRecord,
+  CallsQuery,
+  Ledger,
+  Owner,
+  ReportGroup,
+  ReportQuery,
+  ResultOf,
+  VirtualKey,
+} from "../ledger.ts";
 
 /** An empty ledger in memory. */
 export function createMemoryLedger(): MemoryLedger {
@@ -68,6 +78,7 @@ class MemoryBook implements Book {
 export class MemoryLedger implements Ledger {
   readonly #book = new MemoryBook();
   readonly #owners = new Map<string, Owner>();
+  readonly #batches = new Map<string, BatchRecord>();
   readonly #keys = new Map<string, VirtualKey>();
   #isConfigured = false;
   #isClosed = false;
@@ -157,6 +168,23 @@ export class MemoryLedger implements Ledger {
       .flatMap(({ body }) => (body.kind === "alert" ? [body.alert] : []))
       .reverse()
       .slice(0, limit);
+  }
+
+  async addBatch(batch: BatchRecord): Promise<boolean> {
+    this.#assertOpen();
+    if (this.#batches.has(batch.submissionId)) return false;
+    this.#batches.set(batch.submissionId, { ...batch });
+    return true;
+  }
+  async updateBatch(batch: BatchRecord): Promise<void> {
+    if (this.#batches.has(batch.submissionId)) this.#batches.set(batch.submissionId, { ...batch });
+  }
+  async removeBatch(submissionId: string): Promise<void> {
+    this.#batches.delete(submissionId);
+  }
+  async batches(): Promise<BatchRecord[]> {
+    const age = (a: BatchRecord, b: BatchRecord): number => a.submittedAtMs - b.submittedAtMs;
+    return [...this.#batches.values()].sort(age).map((batch) => ({ ...batch }));
   }
 
   async createKey(key: VirtualKey): Promise<void> {

@@ -18,6 +18,7 @@ import { writeError, type Answer, type Asked, type Work } from "./messages.ts";
 import { operationsFromText, resultsToText } from "./operation-text.ts";
 import { prepareReadArchived } from "./statements/archived.ts";
 import { prepareIterateCounted } from "./statements/calls.ts";
+import { prepareDeleteBatch, prepareInsertBatch, prepareUpdateBatch } from "./statements/batches.ts";
 import { prepareInsertConfig, prepareReadConfig, prepareReadConfigSeq } from "./statements/configs.ts";
 import { prepareReadKey, prepareWriteKey } from "./statements/keys.ts";
 import { prepareCountOwners, prepareDeleteOwner, prepareReadOwners, prepareWriteOwner } from "./statements/owners.ts";
@@ -84,6 +85,9 @@ export class Batches {
       deleteOwner: prepareDeleteOwner(db),
       countOwners: prepareCountOwners(db),
       readOwners: prepareReadOwners(db),
+      insertBatch: prepareInsertBatch(db),
+      updateBatch: prepareUpdateBatch(db),
+      deleteBatch: prepareDeleteBatch(db),
       readKey: prepareReadKey(db),
       writeKey: prepareWriteKey(db),
     };
@@ -253,6 +257,12 @@ export class Batches {
         this.#statements.deleteOwner(what.ownerId);
         this.ownerCount = this.#statements.countOwners();
         return undefined;
+      case "addBatch":
+        return this.#statements.insertBatch(what.batch);
+      case "updateBatch":
+        return this.#statements.updateBatch(what.batch);
+      case "removeBatch":
+        return this.#statements.deleteBatch(what.submissionId);
       case "createKey":
         if (this.#statements.readKey(what.key.keyId) !== undefined) throw new RangeError(`key ${what.key.keyId} exists`);
         return this.#statements.writeKey(what.key);

@@ -3,7 +3,7 @@
  * and passes the structured clone, which keeps bigints and maps.
  */
 import { LedgerUnavailableError, LedgerUnusableError } from "../ledger.ts";
-import type { CallsQuery, Ledger, Owner, ReportQuery, VirtualKey } from "../ledger.ts";
+import type { BatchRecord, CallsQuery, Ledger, Owner, ReportQuery, VirtualKey } from "../ledger.ts";
 
 /** What a thread is started with. */
 export interface ThreadData {
@@ -20,6 +20,9 @@ export type Work =
   | { kind: "configure"; rules: Parameters<Ledger["configure"]>[0] }
   | { kind: "beat"; owner: Owner }
   | { kind: "removeOwner"; ownerId: string }
+  | { kind: "addBatch"; batch: BatchRecord }
+  | { kind: "updateBatch"; batch: BatchRecord }
+  | { kind: "removeBatch"; submissionId: string }
   | { kind: "createKey"; key: VirtualKey }
   | { kind: "revokeKey"; keyId: string; atMs: number }
   | { kind: "revision" };
@@ -33,6 +36,7 @@ export type Query =
   | { kind: "limits" }
   | { kind: "owners" }
   | { kind: "openCalls"; ownerId: string | undefined }
+  | { kind: "batches" }
   | { kind: "keys" };
 
 /** One thing asked of a thread. */

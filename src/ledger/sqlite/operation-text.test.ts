@@ -55,6 +55,7 @@ const reserve: ReserveOperation = {
   deadlineAtMs: 1_764_000_060_000,
   pausedSinceMs: 1_763_999_999_000,
   isForced: true,
+  batch: { isFirst: true, rest: [{ lines: 3, candidate }] },
 };
 
 const settle: SettleOperation = {

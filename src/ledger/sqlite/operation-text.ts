@@ -5,7 +5,13 @@
  * Invariant: what is read equals what was written; a result that repeats what was asked is written without that.
  */
 import type { Candidate, Fit } from "../../core/decisions/call.ts";
-import type { Operation, OperationResult, ReserveOperation, SettleOperation } from "../../core/decisions/operations.ts";
+import type {
+  BatchPlace,
+  Operation,
+  OperationResult,
+  ReserveOperation,
+  SettleOperation,
+} from "../../core/decisions/operations.ts";
 import { toNanoUsd, type NanoUsd } from "../../core/money/money.ts";
 import { fromJson, toJson } from "../json.ts";
 import { callFromWritten, callToText, resultFromWritten, resultToText } from "./said-text.ts";
@@ -56,8 +62,13 @@ function linesOf(operation: Operation): Lines {
   switch (operation.kind) {
     // What is `undefined` is left out; leaving it out of the copy takes longer.
     case "reserve": {
-      const { call, candidates } = operation;
-      const rest = { ...operation, call: undefined, candidates: candidates.map(plainCandidate) };
+      const { call, candidates, batch } = operation;
+      const rest = {
+        ...operation,
+        call: undefined,
+        candidates: candidates.map(plainCandidate),
+        batch: batch && plainPlace(batch),
+      };
       return [PLAIN + JSON.stringify(rest), callToText(call)];
     }
     case "settle":
@@ -75,6 +86,9 @@ function operationFrom([rest, said]: Lines): Operation {
   if (operation.kind === "settle") operation.result = resultFromWritten(written);
   else {
     for (const candidate of operation.candidates) readCandidate(candidate as unknown as WrittenCandidate);
+    if (operation.batch?.isFirst === true) {
+      for (const { candidate } of operation.batch.rest) readCandidate(candidate as unknown as WrittenCandidate);
+    }
     operation.call = callFromWritten(written);
   }
   return operation;
@@ -88,6 +102,11 @@ type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
 function plainCandidate(candidate: Candidate): WrittenCandidate {
   const { usdBound, tenCallsNanoUsd, fit } = candidate;
   return { ...candidate, usdBound: textOf(usdBound), tenCallsNanoUsd: textOf(tenCallsNanoUsd), fit: fit && plainFit(fit) };
+}
+
+function plainPlace(place: BatchPlace): unknown {
+  if (!place.isFirst) return place;
+  return { ...place, rest: place.rest.map(({ lines, candidate }) => ({ lines, candidate: plainCandidate(candidate) })) };
 }
 
 function plainFit(fit: Fit): WrittenFit {

@@ -14,6 +14,7 @@ import type { Query } from "./messages.ts";
 import { CachedBook, NO_LIMITS } from "./cached-book.ts";
 import { correctedFromText } from "./counted.ts";
 import { prepareReadArchived } from "./statements/archived.ts";
+import { prepareReadBatches } from "./statements/batches.ts";
 import { isAsked, prepareReadCall, prepareReadCalls, type CallRow } from "./statements/calls.ts";
 import { prepareReadConfig } from "./statements/configs.ts";
 import { prepareReadScopes } from "./statements/counters.ts";
@@ -23,7 +24,7 @@ import { prepareReadOwners } from "./statements/owners.ts";
 import { addGroups, prepareReadReport, prepareReadRolledUp } from "./statements/report.ts";
 
 /** What no entry that is not folded yet can change; a gateway asks for its keys and owners all the time. */
-const READ_AS_STORED: ReadonlySet<Query["kind"]> = new Set(["alerts", "limits", "owners", "keys"]);
+const READ_AS_STORED: ReadonlySet<Query["kind"]> = new Set(["alerts", "batches", "limits", "owners", "keys"]);
 
 /** Everything that can be asked, over one reading connection. */
 export class Queries {
@@ -44,6 +45,7 @@ export class Queries {
       alerts: prepareReadAlerts(db),
       owners: prepareReadOwners(db),
       keys: prepareReadKeys(db),
+      batches: prepareReadBatches(db),
       report: prepareReadReport(db),
       rolledUp: prepareReadRolledUp(db),
       archived: prepareReadArchived(db),
@@ -76,6 +78,8 @@ export class Queries {
         return this.#statements.owners();
       case "openCalls":
         return this.#book.openCalls(query.ownerId).map(({ open }) => open);
+      case "batches":
+        return this.#statements.batches();
       case "keys":
         return this.#statements.keys();
     }

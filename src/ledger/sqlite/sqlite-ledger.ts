@@ -9,7 +9,17 @@ import type { ScopeState } from "../../core/decisions/counters.ts";
 import type { Alert } from "../../core/decisions/alerts.ts";
 import type { OpenCall, Operation } from "../../core/decisions/operations.ts";
 import { assertOperation } from "../check-operation.ts";
-import type { CallRecord, CallsQuery, Ledger, Owner, ReportGroup, ReportQuery, ResultOf, VirtualKey } from "../ledger.ts";
+import type {
+  BatchRecord,
+  CallRecord,
+  CallsQuery,
+  Ledger,
+  Owner,
+  ReportGroup,
+  ReportQuery,
+  ResultOf,
+  VirtualKey,
+} from "../ledger.ts";
 import type { Query, ThreadData, Work } from "./messages.ts";
 import { operationsToText, resultsFromText } from "./operation-text.ts";
 import { Thread } from "./thread.ts";
@@ -101,6 +111,19 @@ class SqliteLedger implements Ledger {
   }
   async alerts({ limit }: { limit: number }): Promise<Alert[]> {
     return (await this.#slow.ask({ kind: "alerts", limit })) as Alert[];
+  }
+
+  async addBatch(batch: BatchRecord): Promise<boolean> {
+    return (await this.#writer.ask({ kind: "addBatch", batch })) as boolean;
+  }
+  async updateBatch(batch: BatchRecord): Promise<void> {
+    await this.#writer.ask({ kind: "updateBatch", batch });
+  }
+  async removeBatch(submissionId: string): Promise<void> {
+    await this.#writer.ask({ kind: "removeBatch", submissionId });
+  }
+  async batches(): Promise<BatchRecord[]> {
+    return (await this.#quick.ask({ kind: "batches" })) as BatchRecord[];
   }
 
   async createKey(key: VirtualKey): Promise<void> {

@@ -284,6 +284,7 @@ class Verification {
       "owners",
       "keys",
       "archived",
+      "batches",
       "rollups",
     ];
     for (const table of tables) this.#try(`table ${table}`, () => this.#checkTable(db, table));

@@ -6,6 +6,7 @@ import { FIRST } from "./0001-first.ts";
 import { FOLDING } from "./0002-folding.ts";
 import { REFERENCES } from "./0003-references.ts";
 import { ARCHIVING } from "./0004-archiving.ts";
+import { BATCHES } from "./0005-batches.ts";
 
 /** Marks a SQLite file as a ledger of this project: "Purs" in ASCII. */
 export const APPLICATION_ID = 0x50757273;
@@ -19,6 +20,7 @@ export const MIGRATIONS: readonly { name: string; sql: string }[] = [
   { name: "0002-folding", sql: FOLDING },
   { name: "0003-references", sql: REFERENCES },
   { name: "0004-archiving", sql: ARCHIVING },
+  { name: "0005-batches", sql: BATCHES },
 ];
 
 /** The schema version this program writes. */
