@@ -9,7 +9,8 @@ import type { Refusal } from "../core/errors/codes.ts";
 import { invalidRequest, notMetered, unknownPath, unsupportedEncoding } from "../core/errors/refusals.ts";
 import type { AskCount } from "../engine/counts.ts";
 import type { Labels } from "../engine/identify.ts";
-import type { Engine, Presence } from "../engine/pipeline.ts";
+import type { Presence } from "../engine/incoming-call.ts";
+import type { Engine } from "../engine/pipeline.ts";
 import type { Clock, IdSource } from "../engine/ports.ts";
 import type { RunningCall } from "../engine/running-call.ts";
 import { COUNT_BYTES_MAX, deniedHeaders } from "../exchange/answer.ts";
@@ -88,6 +89,7 @@ export async function callProvider(caller: Caller, asked: Asked): Promise<Respon
       return callMetered(caller, { ...asked, api: await loadApi(route.api) }, await readRequest(input, init));
     case "free":
       return passFree(caller, input, init);
+    case "batch":
     case "not_metered":
       return refuse(caller, asked, headers, notMetered({ method, path }));
     default:

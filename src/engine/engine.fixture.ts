@@ -10,7 +10,8 @@ import { LedgerUnavailableError, type Ledger } from "../ledger/ledger.ts";
 import { anthropic } from "../providers/anthropic/anthropic.ts";
 import type { RequestFacts } from "../providers/provider.ts";
 import prices from "../../prices/anthropic.json" with { type: "json" };
-import { createEngine, type Engine, type EngineOptions, type IncomingCall, type Presence } from "./pipeline.ts";
+import type { IncomingCall, Presence } from "./incoming-call.ts";
+import { createEngine, type Engine, type EngineOptions } from "./pipeline.ts";
 import type { Rules } from "./rules.ts";
 import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
 

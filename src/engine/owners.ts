@@ -62,7 +62,10 @@ export async function keepOwner(input: {
   async function recoverOrphans(): Promise<void> {
     // In this order: whoever reserves is known before, also a process that begins at this moment.
     const calls = await ledger.openCalls();
-    const known = new Set((await ledger.owners()).map(({ ownerId }) => ownerId));
+    const owners = (await ledger.owners()).map(({ ownerId }) => ownerId);
+    // The lines of a batch run at the provider, whatever becomes of the process that handed it in.
+    const batches = (await ledger.batches()).map(({ submissionId }) => submissionId);
+    const known = new Set([...owners, ...batches]);
     const orphans = calls.filter(({ ownerId }) => !known.has(ownerId));
     for (const { callId } of orphans) await expire(callId, "its process is not known any more");
     if (orphans.length > 0) notifier.warn("recovered", { calls: orphans.length });

@@ -6,7 +6,8 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { settle, startEngine, type EngineBench, type Failure, type FlakyLedger } from "./engine.fixture.ts";
-import type { IncomingCall, Opening } from "./pipeline.ts";
+import type { IncomingCall } from "./incoming-call.ts";
+import type { Opening } from "./pipeline.ts";
 import type { RunningCall } from "./running-call.ts";
 
 const seed = Number(process.env["PURSER_SEED"] ?? Math.floor(Math.random() * 2 ** 31));

@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import type { Operation } from "../core/decisions/operations.ts";
 import { anthropic } from "../providers/anthropic/anthropic.ts";
 import { createPresence, settle, START_MS, startEngine, type EngineBench, type Failure } from "./engine.fixture.ts";
-import { WAIT_MS_MAX, type IncomingCall, type Opening } from "./pipeline.ts";
+import { WAIT_MS_MAX, type IncomingCall } from "./incoming-call.ts";
+import type { Opening } from "./pipeline.ts";
 import type { RunningCall } from "./running-call.ts";
 import { WAITERS_MAX } from "./waiting-line.ts";
 

@@ -6,21 +6,22 @@
  */
 import type { CallFacts, Candidate } from "../core/decisions/call.ts";
 import type { ReserveOperation, ReserveResult } from "../core/decisions/operations.ts";
-import type { LimitView } from "../core/decisions/admit.ts";
 import { scopesOfTool, type Scopes } from "../core/limits/limit.ts";
-import type { ErrorCode, Refusal } from "../core/errors/codes.ts";
+import type { Refusal } from "../core/errors/codes.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import type { PaidApi, RequestFacts } from "../providers/provider.ts";
+import type { RequestFacts } from "../providers/provider.ts";
+import { createBatchResults, type BatchResults } from "./batch-results.ts";
+import { createBatches, type BatchOpening } from "./batches.ts";
 import { withoutCacheMarks } from "./cache-marks.ts";
 import { candidatesFor } from "./candidates.ts";
-import { createCounts, type AskCount } from "./counts.ts";
+import { createCounts } from "./counts.ts";
 import { createExtensions, type Conversation } from "./extensions.ts";
-import { scopesOf, UNNAMED, type Caller, type Labels } from "./identify.ts";
+import { scopesOf, UNNAMED } from "./identify.ts";
+import { WAIT_MS_MAX, type IncomingCall } from "./incoming-call.ts";
 import { createForeignPoll } from "./foreign-poll.ts";
 import { createParentFinder } from "./parents.ts";
-import { createPlaces } from "./places.ts";
 import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
-import { isLedgerUnavailable, refusalFor } from "./refusing.ts";
+import { createRefuser, isLedgerUnavailable, whyNotWaiting, type RefusalReason } from "./refusing.ts";
 import type { Rules } from "./rules.ts";
 import { createRunningCalls, type Answer, type RunInput, type RunningCall } from "./running-call.ts";
 import { createSettler } from "./settler.ts";
@@ -28,8 +29,6 @@ import { createSessionFinder } from "./sessions.ts";
 import { createUsualOutputs } from "./usual-outputs.ts";
 import { createWaitingLine, type Waiter } from "./waiting-line.ts";
 
-/** A call waits in line at most this long. */
-export const WAIT_MS_MAX = 60_000;
 /** An idempotency key is free again so long after its call ended. */
 const DUPLICATE_MS = 24 * 3_600_000;
 
@@ -44,34 +43,6 @@ export interface EngineOptions {
   ownerId: string;
 }
 
-/** Whether the caller is still there. */
-export interface Presence {
-  readonly isGone: boolean;
-  /** Why it is not waited for any more, where that is not its own doing. */
-  readonly goneFor?: string | undefined;
-  /** Calls back once when it leaves; the returned function stops that. */
-  onGone(callBack: () => void): () => void;
-}
-
-export interface IncomingCall<Api extends PaidApi = PaidApi> {
-  provider: Api;
-  body: Uint8Array;
-  /** What stands outside the body and may change how the provider reads it; absent: nothing. */
-  variant?: string;
-  caller: Caller;
-  labels: Labels;
-  /** The tool that it runs; absent: it is a call that is paid for. Under its idempotency key an invocation is counted once, for good. */
-  tool?: string;
-  /** The client's own count of attempts, 0 for the first. */
-  attempt: number;
-  /** Never waited past (epoch ms); `undefined`: the caller named none. */
-  deadlineAtMs: number | undefined;
-  idempotencyKey: string | undefined;
-  presence: Presence;
-  /** Asks the provider what it counts a request with, as this caller; absent: nobody asks. */
-  askCount?: AskCount;
-}
-
 export type Opening =
   | { outcome: "refused"; callId: string; refusal: Refusal }
   | { outcome: "admitted"; call: RunningCall }
@@ -80,6 +51,9 @@ export type Opening =
 
 export interface Engine {
   open(call: IncomingCall): Promise<Opening>;
+  /** The same for calls that are handed in together: all of them or none. */
+  openBatch(incoming: IncomingCall): Promise<BatchOpening>;
+  readonly batchResults: BatchResults;
   /** Something was freed outside of this engine (a recovered reservation): who waits on it is woken. */
   freed(counterIds: readonly string[]): void;
   /** The rules changed: whoever waits is decided afresh. */
@@ -119,7 +93,7 @@ type WaitResult = Extract<ReserveResult, { outcome: "wait" }>;
 export function createEngine(options: EngineOptions): Engine {
   const { ledger, clock, ids, notifier } = options;
   const line = createWaitingLine();
-  const places = createPlaces();
+  const refuse = createRefuser(clock);
   const sessions = createSessionFinder(options);
   const extensions = createExtensions(options);
   const counts = createCounts(clock);
@@ -147,6 +121,8 @@ export function createEngine(options: EngineOptions): Engine {
     onEnded: release,
   });
   const poll = createForeignPoll(options, line);
+  const batchResults = createBatchResults({ ...options, freed: (counterIds) => line.freed(counterIds) });
+  const batches = createBatches({ ...options, line, watchOthers: () => poll.start(), parents, refuse, results: batchResults });
 
   async function open(incoming: IncomingCall): Promise<Opening> {
     const receivedAtMs = clock.nowMs();
@@ -436,16 +412,10 @@ export function createEngine(options: EngineOptions): Engine {
   }
 
   function refused(attempt: Attempt, why: RefusalReason): Opening {
-    const { callId, scopes } = attempt.call;
-    const nowMs = clock.nowMs();
-    const series = `${why.view?.counterId ?? ""} ${why.code}`;
-    const place = places.of({ series, who: scopes.session, nowMs });
+    const { call, candidates } = attempt;
     const leastMaxTokens =
-      why.view?.fit === "off" ? undefined : attempt.candidates.find(({ model }) => model === why.model)?.fit?.leastMaxTokens;
-    const refusal = refusalFor({ ...why, leastMaxTokens, callId, nowMs, place, call: attempt.call });
-    const { retryAfterSeconds } = refusal;
-    if (retryAfterSeconds !== undefined) places.promise({ series, who: scopes.session, atMs: nowMs + retryAfterSeconds * 1_000 });
-    return { outcome: "refused", callId, refusal };
+      why.view?.fit === "off" ? undefined : candidates.find(({ model }) => model === why.model)?.fit?.leastMaxTokens;
+    return { outcome: "refused", callId: call.callId, refusal: refuse(call, { ...why, leastMaxTokens }) };
   }
 
   /** Refuses for a reason the ledger did not see, and records it there. */
@@ -477,11 +447,13 @@ export function createEngine(options: EngineOptions): Engine {
 
   return {
     open,
+    openBatch: (incoming) => batches.open(incoming),
+    batchResults,
     freed: (counterIds) => line.freed(counterIds),
     rulesChanged: () => line.wakeAll(),
     waitingOn: (counterId) => line.waitingOn(counterId),
     get runningCount() {
-      return running.count;
+      return running.count + batches.runningCount;
     },
     get unsettledCount() {
       return settler.pendingCount;
@@ -500,22 +472,6 @@ function messagesOf(body: Uint8Array, { messageSpans }: RequestFacts, fingerprin
 /** Names an agent: the same name in another project is another agent. */
 function agentOf({ project, agent }: Scopes): string {
   return JSON.stringify([project, agent]);
-}
-
-/** Why a call is refused, in plain figures. */
-export interface RefusalReason {
-  code: ErrorCode;
-  view?: LimitView | undefined;
-  clearsAtMs?: number;
-  unboundedParts?: readonly string[];
-  model?: string;
-}
-
-/** A wait that ends without its turn: for spent money that clears soon, or for money that calls in flight hold. */
-function whyNotWaiting({ view, pause }: WaitResult, nowMs: number): RefusalReason {
-  const isSpent = view?.bound !== undefined && view.ceiling !== undefined && view.spent + view.bound > view.ceiling;
-  if (!isSpent) return { code: "held_by_calls_in_flight", view };
-  return { code: pause === undefined ? "rate_limited" : "limit_reached", view, clearsAtMs: Math.max(nowMs, view.clearsAtMs) };
 }
 
 function runInputOf(

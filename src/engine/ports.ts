@@ -17,9 +17,9 @@ export interface Clock {
 
 export interface IdSource {
   /** A new name that no one else has, sortable by time: `call_…`, `sess_…`. */
-  next(prefix: "call" | "sess" | "own"): string;
+  next(prefix: "call" | "sess" | "own" | "batch"): string;
   /** The same name for the same text, on every machine. */
-  named(prefix: "call", text: string): string;
+  named(prefix: "call" | "batch", text: string): string;
 }
 
 /**

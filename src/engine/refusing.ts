@@ -17,7 +17,12 @@ import {
   unpricedModel,
   type LimitFigures,
 } from "../core/errors/refusals.ts";
+import type { ReserveResult } from "../core/decisions/operations.ts";
 import { formatInstant } from "../core/windows/instant.ts";
+import { createPlaces } from "./places.ts";
+import type { Clock } from "./ports.ts";
+
+type WaitResult = Extract<ReserveResult, { outcome: "wait" }>;
 
 /** Soonest that a caller held off by calls in flight is told to come back: most calls end within seconds. */
 const HELD_RETRY_SECONDS = 5;
@@ -36,6 +41,31 @@ export interface RefusalInput {
   /** How many others were told a time to come back that has not come yet: each is told another. */
   place: number;
   call: CallFacts;
+}
+
+/** Why a call is refused, in plain figures. */
+export type RefusalReason = Pick<RefusalInput, "code" | "view" | "clearsAtMs" | "unboundedParts" | "model" | "leastMaxTokens">;
+
+/** Refuses calls, each caller with a time of its own to come back. */
+export function createRefuser(clock: Clock): (call: CallFacts, why: RefusalReason) => Refusal {
+  const places = createPlaces();
+  return (call, why) => {
+    const { callId, scopes } = call;
+    const nowMs = clock.nowMs();
+    const series = `${why.view?.counterId ?? ""} ${why.code}`;
+    const place = places.of({ series, who: scopes.session, nowMs });
+    const refusal = refusalFor({ ...why, callId, nowMs, place, call });
+    const { retryAfterSeconds } = refusal;
+    if (retryAfterSeconds !== undefined) places.promise({ series, who: scopes.session, atMs: nowMs + retryAfterSeconds * 1_000 });
+    return refusal;
+  };
+}
+
+/** A wait that ends without its turn: for spent money that clears soon, or for money that calls in flight hold. */
+export function whyNotWaiting({ view, pause }: WaitResult, nowMs: number): RefusalReason {
+  const isSpent = view?.bound !== undefined && view.ceiling !== undefined && view.spent + view.bound > view.ceiling;
+  if (!isSpent) return { code: "held_by_calls_in_flight", view };
+  return { code: pause === undefined ? "rate_limited" : "limit_reached", view, clearsAtMs: Math.max(nowMs, view.clearsAtMs) };
 }
 
 /** True for the error of a ledger that cannot be written now. Recognised by its code: two copies of a package can meet. */

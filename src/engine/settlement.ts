@@ -85,7 +85,7 @@ function isAllReported({ isFinal, stopReason }: MeterReading): boolean {
   return isFinal || stopReason !== undefined;
 }
 
-function nothingBilled(input: SettlementInput, status: number | undefined, reading: MeterReading | undefined): CallResult {
+function nothingBilled(input: RatedInput, status: number | undefined, reading: MeterReading | undefined): CallResult {
   return {
     ...describe(input, reading, status),
     costNanoUsd: ZERO_USD,
@@ -98,8 +98,15 @@ function nothingBilled(input: SettlementInput, status: number | undefined, readi
   };
 }
 
-function ratedResult(
-  input: SettlementInput,
+/** What rating a call's usage needs to know of it. */
+export type RatedInput = Pick<SettlementInput, "book" | "provider" | "onUnpricedModel" | "sentAtMs" | "providerRequestId"> & {
+  end: { kind: "lost" } | { kind: "completed" | "cut"; status: number };
+  candidate: Pick<Candidate, "model">;
+};
+
+/** What a call is settled at by this usage, by the prices of its sending. */
+export function ratedResult(
+  input: RatedInput,
   usage: Usage,
   reading: MeterReading | undefined,
   flags: readonly string[],
@@ -121,12 +128,12 @@ function ratedResult(
   };
 }
 
-function finderFor({ book, provider, onUnpricedModel, sentAtMs }: SettlementInput): (model: string) => PriceRow | undefined {
+function finderFor({ book, provider, onUnpricedModel, sentAtMs }: RatedInput): (model: string) => PriceRow | undefined {
   return (model) =>
     book.find(provider, model, sentAtMs) ?? (onUnpricedModel === "dearest" ? book.dearest(provider, sentAtMs) : undefined);
 }
 
-function describe(input: SettlementInput, reading: MeterReading | undefined, status: number | undefined) {
+function describe(input: RatedInput, reading: MeterReading | undefined, status: number | undefined) {
   return {
     model: reading?.model ?? input.candidate.model,
     status,

@@ -55,6 +55,22 @@ export interface Settler {
   flush(deadlineAtMs: number): Promise<void>;
 }
 
+/** Tells what an ending led to: who waits, who watches. */
+export function reporterOf({
+  notifier,
+  freed,
+}: {
+  notifier: Notifier;
+  freed: (counterIds: readonly string[]) => void;
+}): (ending: Ending, result: EndResult) => void {
+  return ({ callId }, result) => {
+    freed(result.freedCounterIds);
+    for (const alert of result.alerts) notifier.alert(alert);
+    if (result.overrunNanoUsd > 0n) notifier.warn("overrun", { callId, overrunNanoUsd: result.overrunNanoUsd.toString() });
+    if (result.outcome === "conflict") notifier.warn("settlement_conflict", { callId });
+  };
+}
+
 export function createSettler(input: {
   ledger: Ledger;
   clock: Clock;
@@ -64,11 +80,12 @@ export function createSettler(input: {
   /** True for calls that are being reserved or are running: their reservations are known. */
   isHeld: (callId: string) => boolean;
 }): Settler {
-  const { ledger, clock, notifier, freed } = input;
+  const { ledger, clock, notifier } = input;
   /** Endings that the ledger has not answered, each with its reservation where that is not written either. */
   const pending = new Map<Ending, ReserveOperation | undefined>();
   /** Sweeps asked for, and how many of those are done: one done covers all that were asked for before it began. */
   const sweeps = { asked: 0, done: 0 };
+  const report = reporterOf(input);
   let isRetrying = false;
   const isSweepDue = (): boolean => sweeps.done < sweeps.asked;
 
@@ -97,15 +114,6 @@ export function createSettler(input: {
     notifier.warn("ending_refused", { callId, kind, reason });
     const expire = { kind: "expire" as const, atMs, callId, reason: `its ${kind} was refused: ${reason}` };
     pending.set(kind === "expire" ? ending : expire, unwritten);
-  }
-
-  function report(ending: Ending, result: EndResult): void {
-    freed(result.freedCounterIds);
-    for (const alert of result.alerts) notifier.alert(alert);
-    if (result.overrunNanoUsd > 0n) {
-      notifier.warn("overrun", { callId: ending.callId, overrunNanoUsd: result.overrunNanoUsd.toString() });
-    }
-    if (result.outcome === "conflict") notifier.warn("settlement_conflict", { callId: ending.callId });
   }
 
   function keepTrying(waitMs = RETRY_MS): void {

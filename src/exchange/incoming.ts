@@ -5,7 +5,7 @@
  */
 import type { AskCount } from "../engine/counts.ts";
 import type { Caller, Labels } from "../engine/identify.ts";
-import type { IncomingCall, Presence } from "../engine/pipeline.ts";
+import type { IncomingCall, Presence } from "../engine/incoming-call.ts";
 import type { Provider } from "../providers/provider.ts";
 import { deadlineOf, headerOf, idempotencyKeyOf, labelsOf, variantOf, type RawHeaders } from "./headers.ts";
 

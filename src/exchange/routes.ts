@@ -9,7 +9,17 @@ export type Route =
   /** Decided, forwarded and metered. */
   | { kind: "metered"; provider: ProviderName; api: ApiName; path: string }
   /** Costs nothing at the provider: forwarded as it is. */
-  | { kind: "free"; provider: ProviderName; method: "GET" | "POST" | "DELETE"; path: string }
+  | { kind: "free"; provider: ProviderName; method: Method; path: string }
+  /** About batches: handed in and reserved, or free, but read along with. `batchId`: the one it is about. */
+  | {
+      kind: "batch";
+      provider: ProviderName;
+      api: ApiName;
+      action: BatchAction;
+      batchId: string | undefined;
+      method: Method;
+      path: string;
+    }
   | { kind: "health" }
   | { kind: "ready" }
   /** A provider's path that is not metered here. */
@@ -17,6 +27,11 @@ export type Route =
   | { kind: "ambiguous"; path: string }
   | { kind: "wrong_method"; provider: ProviderName; path: string; allowed: string }
   | { kind: "unknown"; path: string };
+
+type Method = "GET" | "POST" | "DELETE";
+
+/** What a request about batches asks for. */
+export type BatchAction = "submit" | "list" | "read" | "cancel" | "results" | "delete";
 
 const FREE_MODEL = /^\/v1\/models\/[A-Za-z0-9._:@-]+$/;
 
@@ -51,9 +66,11 @@ const OPENAI_ONLY =
 
 interface Row {
   path: RegExp;
-  method: "GET" | "POST" | "DELETE";
+  method: Method;
   /** Absent: it costs nothing. */
   api?: ApiName;
+  /** Present: it is about batches of that protocol; the path's first group is the one it is about. */
+  batch?: BatchAction;
 }
 
 const MODELS: Row[] = [{ path: /^\/v1\/models(\/[A-Za-z0-9._:@-]+)?$/, method: "GET" }];
@@ -63,6 +80,12 @@ const ROWS: Readonly<Record<ProviderName, readonly Row[]>> = {
   anthropic: [
     { path: /^\/v1\/messages$/, method: "POST", api: "messages" },
     { path: /^\/v1\/messages\/count_tokens$/, method: "POST" },
+    { path: /^\/v1\/messages\/batches$/, method: "POST", api: "messages", batch: "submit" },
+    { path: /^\/v1\/messages\/batches$/, method: "GET", api: "messages", batch: "list" },
+    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)$/, method: "GET", api: "messages", batch: "read" },
+    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)$/, method: "DELETE", api: "messages", batch: "delete" },
+    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)\/cancel$/, method: "POST", api: "messages", batch: "cancel" },
+    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)\/results$/, method: "GET", api: "messages", batch: "results" },
     ...MODELS,
   ],
   openai: [
@@ -88,6 +111,10 @@ function routeAmong(
   const known = rows.filter((row) => row.path.test(path));
   const row = known.find((each) => each.method === method);
   const target = path + query;
+  if (row?.batch !== undefined && row.api !== undefined) {
+    const batchId = row.path.exec(path)?.[1];
+    return { kind: "batch", provider, api: row.api, action: row.batch, batchId, method: row.method, path: target };
+  }
   if (row?.api !== undefined) return { kind: "metered", provider, api: row.api, path: target };
   if (row !== undefined) return { kind: "free", provider, method: row.method, path: target };
   const [first] = known;

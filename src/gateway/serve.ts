@@ -14,6 +14,8 @@ import type { Ledger } from "../ledger/ledger.ts";
 import { openSqliteLedger } from "../ledger/sqlite/sqlite-ledger.ts";
 import { archiveInThread } from "../ledger/sqlite/archive-in-thread.ts";
 import { keepArchiving } from "./archiving.ts";
+import { createBatchDesk } from "./batches.ts";
+import { keepBatches } from "./batch-keeper.ts";
 import { createBodyMemory } from "./body.ts";
 import { createDoor, createLoadProbe, type LoadProbe } from "./door.ts";
 import { createKeyFinder } from "./keys.ts";
@@ -94,8 +96,10 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   const load = input.load ?? createLoadProbe(() => ledger.waitedMs());
   const door = createDoor(load, input.openCallsMax);
   const slowBodies = createSlowBodies(clock, input.timeouts?.slowBodyMs);
+  const keeper = keepBatches({ ledger, results: engine.batchResults, accounts, clock, notifier: input.notifier });
   const server = createGatewayServer({
     engine,
+    answerBatch: createBatchDesk({ engine, ledger, keeper, notifier: input.notifier }),
     accounts,
     settings: () => ({
       bodyBytesMax: started.config().server.bodyBytesMax,
@@ -122,7 +126,9 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   }).catch(async (error: unknown) => {
     load.close();
     slowBodies.close();
-    await Promise.all([started.close(), closeAccounts()]);
+    await closeAccounts();
+    await keeper.close();
+    await started.close();
     throw error;
   });
 
@@ -165,6 +171,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       await closed;
       // Answers that are read on for callers who left end here too, so that they are settled before the ledger closes.
       await closeAccounts();
+      await keeper.close();
       load.close();
       slowBodies.close();
       while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);

@@ -19,12 +19,14 @@ import {
   upstreamTimeout,
   upstreamUnreachable,
 } from "../core/errors/refusals.ts";
-import type { Engine, IncomingCall, Presence } from "../engine/pipeline.ts";
+import type { IncomingCall, Presence } from "../engine/incoming-call.ts";
+import type { Engine } from "../engine/pipeline.ts";
 import type { Caller } from "../engine/identify.ts";
 import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
 import type { Provider } from "../providers/provider.ts";
 import { refuseBytes, sendJson, sendRefusal } from "./answering.ts";
+import type { BatchRequest } from "./batches.ts";
 import { countAsker } from "./count-asker.ts";
 import { readBody, type BodyMemory } from "./body.ts";
 import type { Door } from "./door.ts";
@@ -72,6 +74,8 @@ export interface GatewayOptions {
   findKey: KeyFinder;
   clock: Clock;
   ids: IdSource;
+  /** Answers requests about batches. */
+  answerBatch: (input: BatchRequest) => Promise<void>;
   notifier: Notifier;
   isReady: () => boolean;
 }
@@ -126,6 +130,7 @@ async function answer(options: GatewayOptions, request: IncomingMessage, respons
       return sendJson(response, options.isReady() ? 200 : 503, { status: options.isReady() ? "ready" : "not ready" });
     case "metered":
     case "free":
+    case "batch":
       return answerProvider(options, request, response, route);
     case "not_metered":
     case "ambiguous":
@@ -135,7 +140,10 @@ async function answer(options: GatewayOptions, request: IncomingMessage, respons
   }
 }
 
-function refusalOfRoute(route: Exclude<Route, { kind: "metered" | "free" | "health" | "ready" }>, method: string): Refusal {
+function refusalOfRoute(
+  route: Exclude<Route, { kind: "metered" | "free" | "batch" | "health" | "ready" }>,
+  method: string,
+): Refusal {
   const { path } = route;
   if (route.kind === "ambiguous") return ambiguousPath({ path, prefixes: ["/anthropic", "/openai"] });
   if (route.kind === "not_metered") return notMetered({ method, path });
@@ -146,7 +154,7 @@ async function answerProvider(
   options: GatewayOptions,
   request: IncomingMessage,
   response: ServerResponse,
-  route: Extract<Route, { kind: "metered" | "free" }>,
+  route: Extract<Route, { kind: "metered" | "free" | "batch" }>,
 ): Promise<void> {
   const { door } = options;
   const speaker = SPEAKERS[route.provider];
@@ -194,7 +202,7 @@ async function answerTakenOn(
 interface ReadRequest {
   request: IncomingMessage;
   response: ServerResponse;
-  route: Extract<Route, { kind: "metered" | "free" }>;
+  route: Extract<Route, { kind: "metered" | "free" | "batch" }>;
   account: Account;
   refuse: (refusal: Refusal) => void;
   caller: Caller;
@@ -215,7 +223,22 @@ async function answerRead(options: GatewayOptions, input: ReadRequest): Promise<
   const nowMs = options.clock.nowMs();
   const call = incomingCall({ provider, headers, body, caller, presence, askCount, nowMs });
   if (call.outcome === "invalid") return refuse(invalidRequest({ where: "request header", problem: call.problem }));
+  if (route.kind === "batch") return answerBatch(options, { ...input, route }, { headers: outgoing, call: call.call });
   await answerMetered(options, { request, response, account, path: route.path, outgoing, call: call.call, refuse });
+}
+
+function answerBatch(
+  options: GatewayOptions,
+  input: ReadRequest & { route: BatchRequest["route"] },
+  made: Pick<BatchRequest, "headers" | "call">,
+): Promise<void> {
+  const { route, request, response, account } = input;
+  const shaping = { provider: SPEAKERS[route.provider], ids: options.ids };
+  const refuse = (refusal: Refusal, more?: readonly string[]): void => {
+    if (!response.headersSent && !response.destroyed) sendRefusal(shaping, request, response, refusal, more);
+  };
+  const refuseUpstream = (failure: UpstreamFailure): void => refuse(upstreamRefusal(account, failure));
+  return options.answerBatch({ route, response, account, refuse, refuseUpstream, ...made });
 }
 
 /** Before any work. A caller that comes back on a new connection may find another gateway there. */

@@ -128,6 +128,40 @@ export interface TokenCounting {
   marginTokens: number;
 }
 
+/** One request of a batch: its name, and where in the submission it stands. */
+export interface BatchLine {
+  customId: string;
+  request: Span;
+}
+
+/** What the provider says of a batch. */
+export interface BatchState {
+  batchId: string;
+  /** True: no line of it runs any more, and its results can be read. */
+  isEnded: boolean;
+}
+
+/** What became of one request of a batch. */
+export type BatchResult =
+  /** With its final usage. */
+  | { customId: string; outcome: "answered"; reading: MeterReading }
+  /** It failed, was stopped, or was not reached in time: it costs nothing. */
+  | { customId: string; outcome: "unanswered"; reason: string }
+  | { customId: string; outcome: "not_understood" };
+
+/** How requests are handed in together, to be answered within a day. */
+export interface BatchProtocol {
+  /** Sent along where no caller's own headers are there. */
+  headers: readonly string[];
+  pathOf(batchId: string): string;
+  resultsPathOf(batchId: string): string;
+  readSubmission(body: Uint8Array): { outcome: "read"; lines: readonly BatchLine[] } | { outcome: "refused"; refusal: Refusal };
+  /** What an answer about one batch says; `undefined`: it is about none. */
+  readState(body: Uint8Array): BatchState | undefined;
+  /** Reads one line of the results; `undefined`: it does not say which request it is about. */
+  readResult(line: Uint8Array): BatchResult | undefined;
+}
+
 /** Whoever is paid for a call, as the engine sees it. */
 export interface PaidApi {
   name: string;
@@ -139,6 +173,8 @@ export interface PaidApi {
   boundMessageTokens(messages: readonly MessageSpan[], model: string): number;
   /** Absent: it counts nothing. */
   counting?: TokenCounting;
+  /** Absent: it takes none. */
+  batches?: BatchProtocol;
   /** Why a model would not accept this request, or `undefined` if it would. */
   rejectedBy(facts: RequestFacts, model: string): string | undefined;
   /** What goes upstream: the body with these values replaced, and its usage asked for where it has to be; every other byte as it was. */

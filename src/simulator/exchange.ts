@@ -5,6 +5,7 @@
  */
 import type { ServerResponse } from "node:http";
 import type { Answer } from "./answer.ts";
+import type { Batches } from "./batches.ts";
 import type { AnswerOptions, Behaviour, BehaviourQueue, SimulatedRequest } from "./behaviours.ts";
 import type { BillBook, BillReason } from "./bill.ts";
 import type { PromptCache } from "./cache.ts";
@@ -21,6 +22,7 @@ export interface Shared {
   readonly behaviours: BehaviourQueue;
   readonly book: BillBook;
   readonly cache: PromptCache;
+  readonly batches: Batches;
   readonly outputTokens: ((request: SimulatedRequest) => number) | undefined;
   readonly outputTokensPerSecond: number;
   readonly eventPaceMs: number;
@@ -155,6 +157,19 @@ export async function sendJson(exchange: Exchange, value: unknown, planned?: Ans
   if (behaviour.kind === "cut" && behaviour.afterBytes === undefined) return wire.sendHalfAndCut(text);
   if (behaviour.kind === "malformed_json") await wire.send(text.slice(0, Math.ceil((text.length * 2) / 3)));
   else await sendInSlices(wire, text);
+  await wire.end();
+  return "answered";
+}
+
+/** Lines of JSON, as they are. */
+export async function sendLines(exchange: Exchange, lines: readonly string[]): Promise<BillReason> {
+  const { behaviour } = exchange;
+  if (behaviour.kind === "close") return closeNow(exchange, behaviour.reset === true);
+  const wire = openWire(exchange);
+  begin(exchange, wire, 200, "application/binary");
+  const text = lines.map((line) => `${line}\n`).join("");
+  if (behaviour.kind === "cut") return wire.sendHalfAndCut(text);
+  await sendInSlices(wire, text);
   await wire.end();
   return "answered";
 }

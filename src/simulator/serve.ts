@@ -5,6 +5,7 @@
  */
 import type { ServerResponse } from "node:http";
 import { planAnswer, type Answer } from "./answer.ts";
+import { isApiError } from "./batches.ts";
 import type { Behaviour } from "./behaviours.ts";
 import { NO_COST, type BillReason } from "./bill.ts";
 import { apiError, toErrorBody, type ApiError } from "./errors.ts";
@@ -17,6 +18,7 @@ import {
   openWire,
   sendError,
   sendJson,
+  sendLines,
   sendStatus,
   stall,
   type Exchange,
@@ -85,7 +87,39 @@ async function answer(exchange: Exchange): Promise<BillReason> {
   if (refused !== undefined) return sendError(exchange, refused);
   if (request.pathname === "/v1/messages") return answerMessages(exchange);
   if (request.pathname === "/v1/messages/count_tokens") return answerCount(exchange);
+  if (request.pathname.startsWith("/v1/messages/batches")) return answerBatches(exchange);
   return answerModels(exchange);
+}
+
+async function answerBatches(exchange: Exchange): Promise<BillReason> {
+  const { request, shared } = exchange;
+  const { batches } = shared;
+  const match = /^\/v1\/messages\/batches(?:\/([^/]+)(?:\/(results|cancel))?)?$/.exec(request.pathname);
+  const [, id, asked] = match ?? [];
+  const action = `${request.method} ${asked ?? (id === undefined ? "all" : "one")}`;
+  const found = (value: JsonRecord | undefined): Promise<BillReason> =>
+    value === undefined ? sendError(exchange, apiError(404, `batch: ${id}`)) : sendJson(exchange, value);
+  if (match === null) return sendError(exchange, apiError(404, "Not Found"));
+  switch (action) {
+    case "POST all": {
+      const created = batches.create(request);
+      return isApiError(created) ? sendError(exchange, created) : sendJson(exchange, created);
+    }
+    case "GET all":
+      return sendJson(exchange, batches.list());
+    case "GET one":
+      return found(batches.read(id ?? ""));
+    case "POST cancel":
+      return found(batches.cancel(id ?? ""));
+    case "DELETE one":
+      return found(batches.delete(id ?? "") ? { id, type: "message_batch_deleted" } : undefined);
+    case "GET results": {
+      const lines = batches.results(id ?? "");
+      return lines === undefined ? found(undefined) : sendLines(exchange, lines);
+    }
+    default:
+      return sendError(exchange, apiError(405, "Method Not Allowed"));
+  }
 }
 
 async function answerModels(exchange: Exchange): Promise<BillReason> {

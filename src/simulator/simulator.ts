@@ -8,6 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleepFor } from "node:timers/promises";
 import { readBody, readJson, refuseTooLarge, watch } from "./accept.ts";
+import { Batches, type BatchOutcome } from "./batches.ts";
 import { BehaviourQueue, type Behaviour, type BehaviourChoice, type RequestMatch, type SimulatedRequest } from "./behaviours.ts";
 import { BillBook, type Bill } from "./bill.ts";
 import { PromptCache } from "./cache.ts";
@@ -74,6 +75,10 @@ export interface Simulator {
   always(behaviour: BehaviourChoice | undefined): void;
   /** With `requireStepping`: allows so many further events, over all streams, oldest waiter first. @defaultValue 1 */
   step(events?: number): void;
+  /** Names of all message batches, oldest first. */
+  readonly batchIds: readonly string[];
+  /** Ends a message batch. @defaultValue every request of it succeeded */
+  endBatch(batchId: string, outcomeOf?: (customId: string, index: number) => BatchOutcome): void;
   /** Resolves when the n-th request (from 0) is there, its body included; at once if it already is. */
   arrived(index: number): Promise<SimulatedRequest>;
   /** Resolves when the answer to the n-th request (from 0) has ended, and its line is on the bill. */
@@ -101,17 +106,22 @@ class HttpSimulator implements Simulator {
   readonly #steps = new Steps();
   readonly #server: Server;
   readonly #shared: Shared;
+  readonly #batches: Batches;
   #openStreams = 0;
   #isClosing = false;
   #closed: Promise<void> | undefined;
 
   constructor(options: SimulatorOptions) {
+    const now = options.now ?? Date.now;
+    const cache = new PromptCache();
+    this.#batches = new Batches({ book: this.bill, cache, now, outputTokens: options.outputTokens });
     this.#shared = {
-      now: options.now ?? Date.now,
+      now,
       sleep: options.sleep ?? ((ms, signal) => sleepFor(ms, undefined, { signal })),
       behaviours: this.#behaviours,
       book: this.bill,
-      cache: new PromptCache(),
+      cache,
+      batches: this.#batches,
       outputTokens: options.outputTokens,
       outputTokensPerSecond: options.outputTokensPerSecond ?? 80,
       eventPaceMs: options.eventPaceMs ?? 0,
@@ -167,6 +177,14 @@ class HttpSimulator implements Simulator {
 
   step(events = 1): void {
     this.#steps.allow(events);
+  }
+
+  get batchIds(): readonly string[] {
+    return this.#batches.ids;
+  }
+
+  endBatch(batchId: string, outcomeOf: (customId: string, index: number) => BatchOutcome = () => "succeeded"): void {
+    this.#batches.end(batchId, outcomeOf);
   }
 
   async arrived(index: number): Promise<SimulatedRequest> {

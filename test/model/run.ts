@@ -226,6 +226,8 @@ export class Run {
         return;
       case "duplicate":
         throw new Error("a call that was never admitted is a duplicate");
+      case "left_out":
+        throw new Error("a call by itself was left out of a batch");
     }
   }
 

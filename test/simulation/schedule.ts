@@ -5,7 +5,8 @@
 import { buildPriceBook } from "../../src/core/pricing/price-book.ts";
 import { parsePriceRows } from "../../src/core/pricing/rows.ts";
 import type { Limit, Scopes } from "../../src/core/limits/limit.ts";
-import type { Opening, Presence } from "../../src/engine/pipeline.ts";
+import type { Presence } from "../../src/engine/incoming-call.ts";
+import type { Opening } from "../../src/engine/pipeline.ts";
 import type { RunningCall } from "../../src/engine/running-call.ts";
 import type { Rules } from "../../src/engine/rules.ts";
 import type { CallEnd } from "../../src/engine/settlement.ts";

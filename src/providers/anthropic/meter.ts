@@ -29,20 +29,28 @@ export class AnthropicJsonMeter extends JsonBodyMeter {
   }
 
   protected override read(json: JsonObject): MeterReading {
-    const model = toText(json["model"]);
-    const stopReason = toText(json["stop_reason"]);
-    const usage = this.#readUsage(json, model, stopReason);
-    const isFinal = usage !== undefined && !usage.flags.includes("malformed_usage");
-    return { usage, isFinal, model: servedBy(usage) ?? model, stopReason, error: readError(json) };
+    return readMessage(json, this.#input);
   }
+}
 
-  #readUsage(json: JsonObject, model: string | undefined, stopReason: string | undefined): Usage | undefined {
-    const usage = toObject(json["usage"]);
-    if (usage === undefined) return undefined;
-    const { requestedModel, cacheWrites } = this.#input;
-    const read = fromUsage(usage, model ?? requestedModel, { requestedModel, cacheWrites, stopReason });
-    return isComplete(usage) ? read : { ...read, flags: [...new Set([...read.flags, "malformed_usage" as const])] };
-  }
+/** What a whole answer says of itself. */
+export function readMessage(json: JsonObject, input: StreamMeterInput): MeterReading {
+  const model = toText(json["model"]);
+  const stopReason = toText(json["stop_reason"]);
+  const usage = readUsage(json, { ...input, model, stopReason });
+  const isFinal = usage !== undefined && !usage.flags.includes("malformed_usage");
+  return { usage, isFinal, model: servedBy(usage) ?? model, stopReason, error: readError(json) };
+}
+
+function readUsage(
+  json: JsonObject,
+  input: StreamMeterInput & { model: string | undefined; stopReason: string | undefined },
+): Usage | undefined {
+  const usage = toObject(json["usage"]);
+  if (usage === undefined) return undefined;
+  const { requestedModel, cacheWrites, model, stopReason } = input;
+  const read = fromUsage(usage, model ?? requestedModel, { requestedModel, cacheWrites, stopReason });
+  return isComplete(usage) ? read : { ...read, flags: [...new Set([...read.flags, "malformed_usage" as const])] };
 }
 
 function servedBy(usage: Usage | undefined): string | undefined {
