@@ -21,6 +21,7 @@ export const FIGURES = {
   Processes: ["clients and a gateway"],
   "Not in the way": ["coding agents", "over sockets"],
   Overload: ["five times the load"],
+  Batch: ["10,000 requests"],
 } as const;
 
 export type FigureName = keyof typeof FIGURES;
