@@ -9,19 +9,21 @@ import type { CallFacts } from "../core/decisions/call.ts";
 import type { ReserveResult } from "../core/decisions/operations.ts";
 import type { Refusal } from "../core/errors/codes.ts";
 import type { BatchRecord, Ledger } from "../ledger/ledger.ts";
-import type { RequestFacts } from "../providers/provider.ts";
+import type { BatchProtocol, RequestFacts } from "../providers/provider.ts";
 import { operationsFor, readBatchCalls, type BatchCall } from "./batch-lines.ts";
 import { callIdOfLine, type BatchResults } from "./batch-results.ts";
 import { scopesOf, UNNAMED } from "./identify.ts";
-import type { ParentFinder } from "./parents.ts";
+import type { EngineCommon } from "./pipeline.ts";
 import { WAIT_MS_MAX, type IncomingCall } from "./incoming-call.ts";
 import type { Clock, IdSource, Notifier } from "./ports.ts";
 import { isLedgerUnavailable, whyNotWaiting, type RefusalReason } from "./refusing.ts";
 import type { Rules } from "./rules.ts";
-import type { Waiter, WaitingLine } from "./waiting-line.ts";
+import type { Waiter } from "./waiting-line.ts";
 
 /** How often a batch that waits is decided afresh: telling the ledger its thousands of lines takes longer than a call does. */
 const LOOK_MS = 250;
+/** An idempotency key is free again so long after its batch ended. */
+const DUPLICATE_MS = 24 * 3_600_000;
 /** How long until what the ledger could not take is told again. */
 const RETRY_MS = 500;
 
@@ -45,7 +47,7 @@ export type BatchOpening =
   | { outcome: "gone"; callId: string };
 
 export interface Batches {
-  open(incoming: IncomingCall): Promise<BatchOpening>;
+  open(incoming: IncomingCall, protocol: BatchProtocol): Promise<BatchOpening>;
   /** Handed in, and not answered by the provider yet. */
   readonly runningCount: number;
 }
@@ -56,11 +58,7 @@ export interface BatchesOptions {
   ids: IdSource;
   notifier: Notifier;
   rules: () => Rules;
-  line: WaitingLine;
-  /** Looks for what other processes free, while somebody waits. */
-  watchOthers: () => void;
-  parents: ParentFinder;
-  refuse: (call: CallFacts, why: RefusalReason) => Refusal;
+  common: EngineCommon;
   results: BatchResults;
 }
 
@@ -75,13 +73,13 @@ interface Attempt {
 }
 
 export function createBatches(options: BatchesOptions): Batches {
-  const { ledger, clock, ids, notifier, line, results } = options;
+  const { ledger, clock, ids, notifier, results } = options;
+  const { line, parents, refuse, watchOthers } = options.common;
   let runningCount = 0;
 
-  async function open(incoming: IncomingCall): Promise<BatchOpening> {
+  async function open(incoming: IncomingCall, protocol: BatchProtocol): Promise<BatchOpening> {
     const receivedAtMs = clock.nowMs();
-    const submission = incoming.provider.batches?.readSubmission(incoming.body);
-    if (submission === undefined) throw new RangeError(`${incoming.provider.name} takes no batches`);
+    const submission = protocol.readSubmission(incoming.body);
     if (submission.outcome === "refused") return unread(submission.refusal);
     const record = recordOf(incoming, receivedAtMs);
     const callOf = await namerOf(incoming, record.submissionId);
@@ -111,7 +109,7 @@ export function createBatches(options: BatchesOptions): Batches {
     submissionId: string,
   ): Promise<(customId: string, facts: RequestFacts) => CallFacts> {
     const session = labels.session ?? ids.next("sess");
-    const parentSessions = await options.parents.find(session, labels.parentSessions ?? []);
+    const parentSessions = await parents.find(session, labels.parentSessions ?? []);
     const who = scopesOf({ caller, labels: { ...labels, parentSessions }, session });
     return (customId, { model, history }) => ({
       callId: callIdOfLine(ids, submissionId, customId),
@@ -127,7 +125,10 @@ export function createBatches(options: BatchesOptions): Batches {
   async function take(attempt: Attempt): Promise<BatchOpening> {
     let isReserving = false;
     try {
-      if (!(await ledger.addBatch(attempt.record))) return refused(attempt, { code: "duplicate_call" });
+      if (!(await ledger.addBatch(attempt.record))) {
+        if (await isFreeAgain(attempt)) return await take(renamed(attempt));
+        return refused(attempt, { code: "duplicate_call" });
+      }
       isReserving = true;
       const opening = await decide(attempt);
       if (opening === "renamed") return await take(renamed(attempt));
@@ -142,6 +143,11 @@ export function createBatches(options: BatchesOptions): Batches {
     } finally {
       if (attempt.waiter !== undefined) line.leave(attempt.waiter);
     }
+  }
+
+  async function isFreeAgain({ record }: Attempt): Promise<boolean> {
+    const first = (await ledger.batches()).find(({ submissionId }) => submissionId === record.submissionId);
+    return first?.endedAtMs !== undefined && clock.nowMs() - first.endedAtMs >= DUPLICATE_MS;
   }
 
   /** The first batch of this name ended long ago, or was refused: sent again, as its client was told to, it is no duplicate. */
@@ -201,7 +207,7 @@ export function createBatches(options: BatchesOptions): Batches {
   function joinLine(attempt: Attempt, blockedOn: readonly string[]): boolean {
     if (attempt.waiter === undefined) attempt.waiter = line.join(blockedOn);
     else line.move(attempt.waiter, blockedOn);
-    if (attempt.waiter !== undefined) options.watchOthers();
+    if (attempt.waiter !== undefined) watchOthers();
     return attempt.waiter !== undefined;
   }
 
@@ -221,7 +227,7 @@ export function createBatches(options: BatchesOptions): Batches {
 
   function refused(attempt: Attempt, why: RefusalReason): BatchOpening {
     const call = firstOf(attempt);
-    return { outcome: "refused", callId: call.callId, refusal: options.refuse(call, why) };
+    return { outcome: "refused", callId: call.callId, refusal: refuse(call, why) };
   }
 
   /** Refuses for a reason the ledger did not see, and records it there. */

@@ -144,6 +144,7 @@ export function createFlakyLedger(): FlakyLedger {
     calls: reading("calls", (query: Parameters<Ledger["calls"]>[0]) => memory.calls(query)),
     openCalls: reading("openCalls", (ownerId?: string) => memory.openCalls(ownerId)),
     owners: reading("owners", () => memory.owners()),
+    batches: reading("owners", () => memory.batches()),
     beat: reading("beat", (owner: Parameters<Ledger["beat"]>[0]) => memory.beat(owner)),
     removeOwner: reading("removeOwner", (ownerId: string) => memory.removeOwner(ownerId)),
     revision: async () => memory.entries.length - own,

@@ -10,8 +10,6 @@ import { scopesOfTool, type Scopes } from "../core/limits/limit.ts";
 import type { Refusal } from "../core/errors/codes.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { RequestFacts } from "../providers/provider.ts";
-import { createBatchResults, type BatchResults } from "./batch-results.ts";
-import { createBatches, type BatchOpening } from "./batches.ts";
 import { withoutCacheMarks } from "./cache-marks.ts";
 import { candidatesFor } from "./candidates.ts";
 import { createCounts } from "./counts.ts";
@@ -19,7 +17,7 @@ import { createExtensions, type Conversation } from "./extensions.ts";
 import { scopesOf, UNNAMED } from "./identify.ts";
 import { WAIT_MS_MAX, type IncomingCall } from "./incoming-call.ts";
 import { createForeignPoll } from "./foreign-poll.ts";
-import { createParentFinder } from "./parents.ts";
+import { createParentFinder, type ParentFinder } from "./parents.ts";
 import type { Clock, FingerprintChain, IdSource, Notifier } from "./ports.ts";
 import { createRefuser, isLedgerUnavailable, whyNotWaiting, type RefusalReason } from "./refusing.ts";
 import type { Rules } from "./rules.ts";
@@ -27,7 +25,7 @@ import { createRunningCalls, type Answer, type RunInput, type RunningCall } from
 import { createSettler } from "./settler.ts";
 import { createSessionFinder } from "./sessions.ts";
 import { createUsualOutputs } from "./usual-outputs.ts";
-import { createWaitingLine, type Waiter } from "./waiting-line.ts";
+import { createWaitingLine, type Waiter, type WaitingLine } from "./waiting-line.ts";
 
 /** An idempotency key is free again so long after its call ended. */
 const DUPLICATE_MS = 24 * 3_600_000;
@@ -49,11 +47,18 @@ export type Opening =
   /** The caller left before anything was forwarded; nothing is held. */
   | { outcome: "gone"; callId: string };
 
+export interface EngineCommon {
+  line: WaitingLine;
+  parents: ParentFinder;
+  refuse: (call: CallFacts, why: RefusalReason) => Refusal;
+  /** Looks for what other processes free, while somebody waits. */
+  watchOthers: () => void;
+}
+
 export interface Engine {
   open(call: IncomingCall): Promise<Opening>;
-  /** The same for calls that are handed in together: all of them or none. */
-  openBatch(incoming: IncomingCall): Promise<BatchOpening>;
-  readonly batchResults: BatchResults;
+  /** For whoever opens calls in another way: they wait in the same line, and are told no in the same words. */
+  readonly common: EngineCommon;
   /** Something was freed outside of this engine (a recovered reservation): who waits on it is woken. */
   freed(counterIds: readonly string[]): void;
   /** The rules changed: whoever waits is decided afresh. */
@@ -121,8 +126,6 @@ export function createEngine(options: EngineOptions): Engine {
     onEnded: release,
   });
   const poll = createForeignPoll(options, line);
-  const batchResults = createBatchResults({ ...options, freed: (counterIds) => line.freed(counterIds) });
-  const batches = createBatches({ ...options, line, watchOthers: () => poll.start(), parents, refuse, results: batchResults });
 
   async function open(incoming: IncomingCall): Promise<Opening> {
     const receivedAtMs = clock.nowMs();
@@ -447,13 +450,12 @@ export function createEngine(options: EngineOptions): Engine {
 
   return {
     open,
-    openBatch: (incoming) => batches.open(incoming),
-    batchResults,
+    common: { line, parents, refuse, watchOthers: () => poll.start() },
     freed: (counterIds) => line.freed(counterIds),
     rulesChanged: () => line.wakeAll(),
     waitingOn: (counterId) => line.waitingOn(counterId),
     get runningCount() {
-      return running.count + batches.runningCount;
+      return running.count;
     },
     get unsettledCount() {
       return settler.pendingCount;

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ApiName } from "./apis.ts";
-import { routeOf, type Route } from "./routes.ts";
+import { routeOf, type Route, type BatchAction } from "./routes.ts";
 
 const ANTHROPIC = ["anthropic-version", "2023-06-01"];
 const BEARER = ["authorization", "Bearer sk"];
@@ -13,6 +13,14 @@ describe("a path", () => {
   const openaiFree = (method: "GET" | "POST" | "DELETE", path: string): Route => ({
     kind: "free",
     provider: "openai",
+    method,
+    path,
+  });
+  const batch = (action: BatchAction, batchId: string | undefined, method: "GET" | "POST" | "DELETE", path: string): Route => ({
+    kind: "batch",
+    provider: "anthropic",
+    action,
+    batchId,
     method,
     path,
   });
@@ -54,7 +62,15 @@ describe("a path", () => {
     ["POST", "/v1/images/generations", BEARER, "not_metered"],
     ["POST", "/openai/v1/messages", [], "not_metered"],
     ["POST", "/anthropic/v1/chat/completions", [], "not_metered"],
-    ["POST", "/v1/messages/batches", [], { kind: "not_metered", provider: "anthropic", path: "/v1/messages/batches" }],
+    ["POST", "/v1/messages/batches?beta=true", [], batch("submit", undefined, "POST", "/v1/messages/batches?beta=true")],
+    ["GET", "/anthropic/v1/messages/batches", [], batch("list", undefined, "GET", "/v1/messages/batches")],
+    ["GET", "/v1/messages/batches/msgbatch_1", [], batch("read", "msgbatch_1", "GET", "/v1/messages/batches/msgbatch_1")],
+    ["DELETE", "/v1/messages/batches/b_1", [], batch("delete", "b_1", "DELETE", "/v1/messages/batches/b_1")],
+    ["POST", "/v1/messages/batches/b_1/cancel", [], batch("cancel", "b_1", "POST", "/v1/messages/batches/b_1/cancel")],
+    ["GET", "/v1/messages/batches/b_1/results", [], batch("results", "b_1", "GET", "/v1/messages/batches/b_1/results")],
+    ["POST", "/v1/messages/batches/b_1", [], "wrong_method"],
+    ["GET", "/v1/messages/batches/b_1/other", [], "not_metered"],
+    ["POST", "/openai/v1/messages/batches", [], "not_metered"],
     ["POST", "/v1/files", [], "not_metered"],
     ["POST", "/v1/complete", [], "not_metered"],
     ["GET", "/healthz", [], { kind: "health" }],

@@ -14,7 +14,6 @@ export type Route =
   | {
       kind: "batch";
       provider: ProviderName;
-      api: ApiName;
       action: BatchAction;
       batchId: string | undefined;
       method: Method;
@@ -69,7 +68,7 @@ interface Row {
   method: Method;
   /** Absent: it costs nothing. */
   api?: ApiName;
-  /** Present: it is about batches of that protocol; the path's first group is the one it is about. */
+  /** Present: it is about batches; the path's first group is the one it is about. */
   batch?: BatchAction;
 }
 
@@ -80,12 +79,12 @@ const ROWS: Readonly<Record<ProviderName, readonly Row[]>> = {
   anthropic: [
     { path: /^\/v1\/messages$/, method: "POST", api: "messages" },
     { path: /^\/v1\/messages\/count_tokens$/, method: "POST" },
-    { path: /^\/v1\/messages\/batches$/, method: "POST", api: "messages", batch: "submit" },
-    { path: /^\/v1\/messages\/batches$/, method: "GET", api: "messages", batch: "list" },
-    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)$/, method: "GET", api: "messages", batch: "read" },
-    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)$/, method: "DELETE", api: "messages", batch: "delete" },
-    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)\/cancel$/, method: "POST", api: "messages", batch: "cancel" },
-    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)\/results$/, method: "GET", api: "messages", batch: "results" },
+    { path: /^\/v1\/messages\/batches$/, method: "POST", batch: "submit" },
+    { path: /^\/v1\/messages\/batches$/, method: "GET", batch: "list" },
+    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)$/, method: "GET", batch: "read" },
+    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)$/, method: "DELETE", batch: "delete" },
+    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)\/cancel$/, method: "POST", batch: "cancel" },
+    { path: /^\/v1\/messages\/batches\/([A-Za-z0-9_-]+)\/results$/, method: "GET", batch: "results" },
     ...MODELS,
   ],
   openai: [
@@ -111,9 +110,9 @@ function routeAmong(
   const known = rows.filter((row) => row.path.test(path));
   const row = known.find((each) => each.method === method);
   const target = path + query;
-  if (row?.batch !== undefined && row.api !== undefined) {
+  if (row?.batch !== undefined) {
     const batchId = row.path.exec(path)?.[1];
-    return { kind: "batch", provider, api: row.api, action: row.batch, batchId, method: row.method, path: target };
+    return { kind: "batch", provider, action: row.batch, batchId, method: row.method, path: target };
   }
   if (row?.api !== undefined) return { kind: "metered", provider, api: row.api, path: target };
   if (row !== undefined) return { kind: "free", provider, method: row.method, path: target };

@@ -9,6 +9,7 @@ import type { BuiltPriceBook } from "../core/pricing/price-book.ts";
 import { keepOwner } from "../engine/owners.ts";
 import { createEngine, type Engine } from "../engine/pipeline.ts";
 import type { Clock, IdSource, Notifier } from "../engine/ports.ts";
+import type { Rules } from "../engine/rules.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { createFingerprints, createIdSource, describeThisProcess, isOwnerDead } from "./system.ts";
 
@@ -17,6 +18,8 @@ export interface StartedEngine {
   ids: IdSource;
   /** The configuration in force. */
   readonly config: () => Config;
+  /** Those in force. */
+  readonly rules: () => Rules;
   /** The prices in force. */
   readonly book: () => BuiltPriceBook;
   /** Whether the last beat reached the ledger. */
@@ -45,18 +48,19 @@ export async function startEngine(input: {
 
   const isUnsaid = input.keepsLimits === true && config.isDefaultLimit && (await ledger.limits()).length > 0;
   if (!isUnsaid) await configure(config);
+  const rules = (): Rules => ({
+    book,
+    downgrade: config.downgrade,
+    onUnpricedModel: config.onUnpricedModel,
+    onLedgerUnavailable: config.onLedgerUnavailable,
+  });
   const engine = createEngine({
     ledger,
     clock,
     ids,
     fingerprints: createFingerprints(),
     notifier,
-    rules: () => ({
-      book,
-      downgrade: config.downgrade,
-      onUnpricedModel: config.onUnpricedModel,
-      onLedgerUnavailable: config.onLedgerUnavailable,
-    }),
+    rules,
     ownerId: me.ownerId,
   });
   const owner = await keepOwner({
@@ -81,6 +85,7 @@ export async function startEngine(input: {
     engine,
     ids,
     config: () => config,
+    rules,
     book: () => book,
     isLedgerWritable: () => owner.isLedgerWritable(),
     async reload(wanted) {

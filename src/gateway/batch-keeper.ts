@@ -8,6 +8,7 @@ import type { BatchResults } from "../engine/batch-results.ts";
 import type { Clock, Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
 import { SPEAKERS, type ProviderName } from "../exchange/apis.ts";
+import { BATCH_PROTOCOLS } from "../exchange/batch-protocols.ts";
 import type { BatchRecord, Ledger } from "../ledger/ledger.ts";
 import type { BatchProtocol } from "../providers/provider.ts";
 import type { Account } from "./server.ts";
@@ -55,12 +56,14 @@ export function keepBatches(options: BatchKeeperOptions): BatchKeeper {
   const dueAtMs = new Map<string, number>();
   const givenUp = new Set<string>();
   let isClosed = false;
+  let forgetAtMs = 0;
   let cancelTimer = (): void => undefined;
   let looking: Promise<void> = Promise.resolve();
 
   async function tick(): Promise<void> {
     try {
-      for (const batch of await ledger.batches()) if (!isClosed) await lookAfter(batch);
+      for (const batch of await ledger.batches({ isOpen: true })) if (!isClosed) await lookAfter(batch);
+      if (clock.nowMs() >= forgetAtMs) await forgetOld();
     } catch (error) {
       if (!isLedgerUnavailable(error)) tell(error);
     }
@@ -77,14 +80,19 @@ export function keepBatches(options: BatchKeeperOptions): BatchKeeper {
   }
 
   async function lookAfter(batch: BatchRecord): Promise<void> {
-    const { submissionId, endedAtMs, submittedAtMs } = batch;
+    const { submissionId, submittedAtMs } = batch;
     const ageMs = clock.nowMs() - submittedAtMs;
-    if (endedAtMs === undefined && (dueAtMs.get(submissionId) ?? 0) <= clock.nowMs()) {
-      dueAtMs.set(submissionId, clock.nowMs() + Math.min(LOOK_MS.max, Math.max(LOOK_MS.min, ageMs / 10)));
-      if (await isSettled(batch)) return void dueAtMs.delete(submissionId);
-      if (ageMs > BATCH_EXPIRES_MS) await giveUp(batch);
+    if ((dueAtMs.get(submissionId) ?? 0) > clock.nowMs()) return;
+    dueAtMs.set(submissionId, clock.nowMs() + Math.min(LOOK_MS.max, Math.max(LOOK_MS.min, ageMs / 10)));
+    if (await isSettled(batch)) dueAtMs.delete(submissionId);
+    else if (ageMs > BATCH_EXPIRES_MS) await giveUp(batch);
+  }
+
+  async function forgetOld(): Promise<void> {
+    forgetAtMs = clock.nowMs() + HOUR_MS;
+    for (const { submissionId, submittedAtMs } of await ledger.batches()) {
+      if (clock.nowMs() - submittedAtMs > BATCH_FORGOTTEN_MS) await ledger.removeBatch(submissionId);
     }
-    if (ageMs > BATCH_FORGOTTEN_MS) await ledger.removeBatch(submissionId);
   }
 
   async function giveUp(batch: BatchRecord): Promise<void> {
@@ -129,8 +137,8 @@ export function keepBatches(options: BatchKeeperOptions): BatchKeeper {
     if (keyId === undefined) return credentials.get(batchId ?? "");
     const { key } = accounts[provider as ProviderName];
     if (key === undefined) return undefined;
-    const speaker = SPEAKERS[provider as ProviderName];
-    return [...speaker.credentialHeader(key), ...(speaker.batches?.headers ?? [])];
+    const { headers = [] } = BATCH_PROTOCOLS[provider as ProviderName] ?? {};
+    return [...SPEAKERS[provider as ProviderName].credentialHeader(key), ...headers];
   }
 
   looking = tick();
@@ -171,7 +179,7 @@ export function keepBatches(options: BatchKeeperOptions): BatchKeeper {
 }
 
 function protocolOf({ provider }: BatchRecord): BatchProtocol | undefined {
-  return provider in SPEAKERS ? SPEAKERS[provider as ProviderName].batches : undefined;
+  return BATCH_PROTOCOLS[provider as ProviderName];
 }
 
 function whoOf(headers: readonly string[]): string[] {

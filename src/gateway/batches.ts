@@ -6,15 +6,15 @@
  */
 import type { ServerResponse } from "node:http";
 import type { Refusal } from "../core/errors/codes.ts";
-import { unknownPath } from "../core/errors/refusals.ts";
-import type { AdmittedBatch } from "../engine/batches.ts";
-import type { Collector } from "../engine/batch-results.ts";
+import { notMetered, unknownPath } from "../core/errors/refusals.ts";
+import type { AdmittedBatch, Batches } from "../engine/batches.ts";
+import type { BatchResults, Collector } from "../engine/batch-results.ts";
 import type { IncomingCall } from "../engine/incoming-call.ts";
-import type { Engine } from "../engine/pipeline.ts";
 import type { Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
 import { deniedHeaders } from "../exchange/answer.ts";
-import { APIS } from "../exchange/apis.ts";
+import { SPEAKERS } from "../exchange/apis.ts";
+import { BATCH_PROTOCOLS } from "../exchange/batch-protocols.ts";
 import { answerHeaders, headerOf } from "../exchange/headers.ts";
 import type { Route } from "../exchange/routes.ts";
 import type { BatchRecord, Ledger } from "../ledger/ledger.ts";
@@ -38,19 +38,26 @@ export interface BatchRequest {
 }
 
 export interface BatchDeskOptions {
-  engine: Engine;
+  batches: Batches;
+  results: BatchResults;
   ledger: Ledger;
   keeper: BatchKeeper;
   notifier: Notifier;
 }
 
 /** @returns what answers a request about batches. */
-export function createBatchDesk({ engine, ledger, keeper, notifier }: BatchDeskOptions): (input: BatchRequest) => Promise<void> {
+export function createBatchDesk({
+  batches,
+  results,
+  ledger,
+  keeper,
+  notifier,
+}: BatchDeskOptions): (input: BatchRequest) => Promise<void> {
   async function answer(input: BatchRequest): Promise<void> {
     const { route, call, refuse } = input;
     if (route.action === "submit") return submit(input);
     const { batchId } = route;
-    const batch = batchId === undefined ? undefined : (await ledger.batches()).find((each) => each.batchId === batchId);
+    const [batch] = batchId === undefined ? [] : await ledger.batches({ batchId });
     const { keyId } = call.caller;
     // The provider knows one credential for all virtual keys: whose batch it is, only the ledger knows.
     if (keyId !== undefined && batchId !== undefined && batch?.keyId !== keyId) {
@@ -62,7 +69,9 @@ export function createBatchDesk({ engine, ledger, keeper, notifier }: BatchDeskO
   }
 
   async function submit(input: BatchRequest): Promise<void> {
-    const opening = await engine.openBatch(input.call);
+    const protocol = BATCH_PROTOCOLS[input.route.provider];
+    if (protocol === undefined) return input.refuse(notMetered(input.route));
+    const opening = await batches.open(input.call, protocol);
     if (opening.outcome === "refused") return input.refuse(opening.refusal, deniedHeaders(opening.callId));
     if (opening.outcome === "gone") return void input.response.destroy();
     const { batch } = opening;
@@ -89,7 +98,7 @@ export function createBatchDesk({ engine, ledger, keeper, notifier }: BatchDeskO
     held: { answer: UpstreamAnswer; body: Buffer },
   ): Promise<void> {
     const { status } = held.answer;
-    const state = APIS[input.route.api].batches?.readState(held.body);
+    const state = BATCH_PROTOCOLS[input.route.provider]?.readState(held.body);
     if (status >= 200 && status < 300 && state !== undefined) {
       if (input.call.caller.keyId === undefined) keeper.remember(state.batchId, input.headers);
       return batch.accepted(state.batchId);
@@ -122,7 +131,7 @@ export function createBatchDesk({ engine, ledger, keeper, notifier }: BatchDeskO
   function note({ route, headers }: BatchRequest, batch: BatchRecord, body: Buffer): void {
     if (batch.endedAtMs !== undefined || batch.batchId === undefined) return;
     if (batch.keyId === undefined) keeper.remember(batch.batchId, headers);
-    if (APIS[route.api].batches?.readState(body)?.isEnded === true) keeper.hurry(batch);
+    if (BATCH_PROTOCOLS[route.provider]?.readState(body)?.isEnded === true) keeper.hurry(batch);
   }
 
   async function passResults(input: BatchRequest, batch: BatchRecord | undefined): Promise<void> {
@@ -153,12 +162,12 @@ export function createBatchDesk({ engine, ledger, keeper, notifier }: BatchDeskO
     batch: BatchRecord | undefined,
     got: UpstreamAnswer,
   ): Collector | undefined {
-    const protocol = APIS[route.api].batches;
+    const protocol = BATCH_PROTOCOLS[route.provider];
     if (got.status !== 200 || batch === undefined || batch.endedAtMs !== undefined || protocol === undefined) return undefined;
     if (batch.keyId === undefined && batch.batchId !== undefined) keeper.remember(batch.batchId, headers);
     // Encoded although that was not asked for: read by the keeper, which asks as well.
     if ((headerOf(got.headers, "content-encoding") ?? "identity") !== "identity") return undefined;
-    return engine.batchResults.collect(batch, protocol, headerOf(got.headers, APIS[route.api].requestIdHeader));
+    return results.collect(batch, protocol, headerOf(got.headers, SPEAKERS[route.provider].requestIdHeader));
   }
 
   /** A ledger that cannot be written now keeps nobody from their results: the keeper settles them later. */

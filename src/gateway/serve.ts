@@ -7,6 +7,8 @@ import type { AddressInfo } from "node:net";
 import { totalmem } from "node:os";
 import { loadConfig, type LoadConfigResult } from "../config/load-config.ts";
 import type { Config } from "../config/config.ts";
+import { createBatchResults } from "../engine/batch-results.ts";
+import { createBatches } from "../engine/batches.ts";
 import type { Engine } from "../engine/pipeline.ts";
 import type { Clock, Notifier } from "../engine/ports.ts";
 import { isLedgerUnavailable } from "../engine/refusing.ts";
@@ -96,10 +98,15 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
   const load = input.load ?? createLoadProbe(() => ledger.waitedMs());
   const door = createDoor(load, input.openCallsMax);
   const slowBodies = createSlowBodies(clock, input.timeouts?.slowBodyMs);
-  const keeper = keepBatches({ ledger, results: engine.batchResults, accounts, clock, notifier: input.notifier });
+  const { notifier } = input;
+  const shared = { ledger, clock, ids, notifier, rules: started.rules };
+  const results = createBatchResults({ ...shared, freed: (counterIds) => engine.freed(counterIds) });
+  const batches = createBatches({ ...shared, common: engine.common, results });
+  const keeper = keepBatches({ ledger, results, accounts, clock, notifier });
+  const runningCount = (): number => engine.runningCount + batches.runningCount;
   const server = createGatewayServer({
     engine,
-    answerBatch: createBatchDesk({ engine, ledger, keeper, notifier: input.notifier }),
+    answerBatch: createBatchDesk({ batches, results, ledger, keeper, notifier }),
     accounts,
     settings: () => ({
       bodyBytesMax: started.config().server.bodyBytesMax,
@@ -163,8 +170,8 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       const deadlineAtMs = clock.nowMs() + deadlineMs;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
-      while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs) await sleep(Math.min(20, deadlineAtMs - clock.nowMs()));
-      const cut = engine.runningCount;
+      while (runningCount() > 0 && clock.nowMs() < deadlineAtMs) await sleep(Math.min(20, deadlineAtMs - clock.nowMs()));
+      const cut = runningCount();
       // A call is settled before the end of its answer is written: what is settled still has to reach its caller.
       await writtenOut(closed, () => server.closeIdleConnections(), cut > 0 ? 0 : Math.min(WRITE_OUT_MS_MAX, deadlineMs));
       server.closeAllConnections();
@@ -174,7 +181,7 @@ async function startOn(ledger: Ledger, input: GatewayInput): Promise<Gateway> {
       await keeper.close();
       load.close();
       slowBodies.close();
-      while (engine.runningCount > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
+      while (runningCount() > 0 && clock.nowMs() < deadlineAtMs + CUT_MS_MAX) await sleep(5);
       await engine.flush(deadlineAtMs + CUT_MS_MAX);
       await archived;
       await started.close();

@@ -217,7 +217,7 @@ async function answerRead(options: GatewayOptions, input: ReadRequest): Promise<
   const credential = isVirtual && key !== undefined ? SPEAKERS[route.provider].credentialHeader(key) : undefined;
   const outgoing = upstreamHeaders(headers, credential);
   if (route.kind === "free") return passFree(account, { route, response, headers: outgoing, body, refuse });
-  const provider = APIS[route.api];
+  const provider = route.kind === "batch" ? SPEAKERS[route.provider] : APIS[route.api];
   const askCount = countAsker({ provider, upstream }, { path: route.path, headers: outgoing });
   const presence = presenceOf(response, options.door);
   const nowMs = options.clock.nowMs();

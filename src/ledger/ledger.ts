@@ -69,7 +69,7 @@ export interface Ledger {
   /** Forgets a batch. Its lines must have been ended. */
   removeBatch(submissionId: string): Promise<void>;
   /** Oldest first. */
-  batches(): Promise<BatchRecord[]>;
+  batches(query?: BatchesQuery): Promise<BatchRecord[]>;
 
   createKey(key: VirtualKey): Promise<void>;
   keys(): Promise<VirtualKey[]>;
@@ -108,6 +108,14 @@ export interface BatchRecord {
   submittedAtMs: number;
   /** Since when all its lines are ended; `undefined`: some may be open. */
   endedAtMs: number | undefined;
+}
+
+/** Which batches; without anything: all that are known. */
+export interface BatchesQuery {
+  /** By the provider's name. */
+  batchId?: string;
+  /** True: only those whose lines may be open. */
+  isOpen?: boolean;
 }
 
 export interface CallsQuery {

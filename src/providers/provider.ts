@@ -173,8 +173,6 @@ export interface PaidApi {
   boundMessageTokens(messages: readonly MessageSpan[], model: string): number;
   /** Absent: it counts nothing. */
   counting?: TokenCounting;
-  /** Absent: it takes none. */
-  batches?: BatchProtocol;
   /** Why a model would not accept this request, or `undefined` if it would. */
   rejectedBy(facts: RequestFacts, model: string): string | undefined;
   /** What goes upstream: the body with these values replaced, and its usage asked for where it has to be; every other byte as it was. */

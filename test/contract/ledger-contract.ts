@@ -703,6 +703,11 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
           { ...batchOf("two"), submittedAtMs: NOON_MS - 1, keyId: "key" },
           { ...open, batchId: "msgbatch_1", endedAtMs: NOON_MS + 9 },
         ]);
+        const names = async (query: Parameters<Ledger["batches"]>[0]): Promise<string[]> =>
+          (await ledger.batches(query)).map(({ submissionId }) => submissionId);
+        expect(await names({ isOpen: true })).toEqual(["two"]);
+        expect(await names({ batchId: "msgbatch_1" })).toEqual(["one"]);
+        expect(await names({ batchId: "msgbatch_2" })).toEqual([]);
         await ledger.removeBatch("one");
         expect((await ledger.batches()).map(({ submissionId }) => submissionId)).toEqual(["two"]);
       });

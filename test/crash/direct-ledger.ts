@@ -94,7 +94,7 @@ export class DirectLedger implements Ledger {
   addBatch: Ledger["addBatch"] = (batch) => this.#do({ kind: "addBatch", batch });
   updateBatch: Ledger["updateBatch"] = (batch) => this.#do({ kind: "updateBatch", batch });
   removeBatch: Ledger["removeBatch"] = (submissionId) => this.#do({ kind: "removeBatch", submissionId });
-  batches: Ledger["batches"] = () => this.#ask({ kind: "batches" });
+  batches: Ledger["batches"] = (query = {}) => this.#ask({ kind: "batches", query });
   createKey: Ledger["createKey"] = (key) => this.#do({ kind: "createKey", key });
   keys: Ledger["keys"] = () => this.#ask({ kind: "keys" });
   revokeKey: Ledger["revokeKey"] = ({ keyId, atMs }) => this.#do({ kind: "revokeKey", keyId, atMs });

@@ -7,6 +7,7 @@ import { expect, test, vi } from "vitest";
 import { compileLimits, totalsOf } from "../../src/core/decisions/counters.ts";
 import { hashSecret } from "../../src/exchange/system.ts";
 import { createVirtualKeySecret } from "../../src/gateway/virtual-key.ts";
+import { LedgerUnavailableError } from "../../src/ledger/ledger.ts";
 import { createTestClock, startBench, type Bench } from "./harness.ts";
 
 const MODEL = "claude-haiku-4-5";
@@ -208,6 +209,39 @@ test("settles before a batch is deleted, for nobody can read its results afterwa
   await client.messages.batches.delete(id);
 
   expect(await totals(bench)).toEqual({ spent: bench.simulator.bill.totalNanoUsd, reserved: 0n });
+});
+
+test("takes a batch under one idempotency key once, and again after it was refused", async () => {
+  const bench = await startBench({ yaml: "limits: [{ name: tight, per: all, usd: 0.01, every: day }]\n" });
+  const client = clientOf(bench);
+  const headers = { "x-purser-idempotency-key": "nightly" };
+  const submit = (count: number): Promise<unknown> =>
+    client.messages.batches.create({ requests: lines(count) }, { headers }).catch((error: unknown) => error);
+
+  expect(await submit(5)).toMatchObject({ status: 402 });
+  expect(await submit(2)).toMatchObject({ type: "message_batch" });
+  expect(await submit(1)).toMatchObject({ status: 409, error: { error: { details: { code: "duplicate_call" } } } });
+  expect(bench.simulator.batchIds).toHaveLength(1);
+});
+
+test("is refused where the ledger cannot be written, whatever is allowed to calls, and holds nothing for good", async () => {
+  const bench = await startBench({ yaml: "onLedgerUnavailable: allow\nlimits: [{ name: roomy, per: all, usd: 100 }]\n" });
+  const { ledger } = bench.gateway;
+  const apply = ledger.apply.bind(ledger);
+  ledger.apply = async (operations) => {
+    ledger.apply = apply;
+    await apply(operations);
+    throw new LedgerUnavailableError("the answer is lost");
+  };
+
+  const error = await clientOf(bench)
+    .messages.batches.create({ requests: lines(2) })
+    .catch((caught: unknown) => caught);
+
+  expect(error).toMatchObject({ status: 503 });
+  await vi.waitFor(async () => expect(await ledger.batches()).toEqual([]), { timeout: 20_000, interval: 20 });
+  expect(await totals(bench)).toEqual({ spent: 0n, reserved: 0n });
+  expect(bench.simulator.requests).toEqual([]);
 });
 
 test.each([

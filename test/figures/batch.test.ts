@@ -103,7 +103,7 @@ test(
     const middle = totals();
 
     const third = await serve(words, options);
-    const batches = (): BatchRecord[] => look((queries) => queries.answer({ kind: "batches" }) as BatchRecord[]);
+    const batches = (): BatchRecord[] => look((queries) => queries.answer({ kind: "batches", query: {} }) as BatchRecord[]);
     await until(() => batches()[0]?.endedAtMs !== undefined);
     third.child.kill("SIGTERM");
     await third.ended;

@@ -148,7 +148,7 @@ export function openHandle(world: StoreWorld, client: StoreClient, base: Ledger)
     addBatch: asking((batch) => base.addBatch(batch)),
     updateBatch: asking((batch) => base.updateBatch(batch)),
     removeBatch: asking((submissionId) => base.removeBatch(submissionId)),
-    batches: asking(() => base.batches()),
+    batches: asking((query) => base.batches(query)),
     createKey: asking((key) => base.createKey(key)),
     keys: asking(() => base.keys()),
     revokeKey: asking((input) => base.revokeKey(input)),

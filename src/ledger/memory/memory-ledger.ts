@@ -17,6 +17,7 @@ import { callRecordOf, groupKeyOf, reportModelOf, reportTokensOf } from "../call
 import { assertOperation } from "../check-operation.ts";
 import { LedgerUnavailableError } from "../ledger.ts";
 import type {
+  BatchesQuery,
   BatchRecord,
   CallRecord,
   CallsQuery,
@@ -182,9 +183,14 @@ export class MemoryLedger implements Ledger {
   async removeBatch(submissionId: string): Promise<void> {
     this.#batches.delete(submissionId);
   }
-  async batches(): Promise<BatchRecord[]> {
+  async batches({ batchId, isOpen = false }: BatchesQuery = {}): Promise<BatchRecord[]> {
+    const isAsked = (batch: BatchRecord): boolean =>
+      (batchId === undefined || batch.batchId === batchId) && !(isOpen && batch.endedAtMs !== undefined);
     const age = (a: BatchRecord, b: BatchRecord): number => a.submittedAtMs - b.submittedAtMs;
-    return [...this.#batches.values()].sort(age).map((batch) => ({ ...batch }));
+    return [...this.#batches.values()]
+      .filter(isAsked)
+      .sort(age)
+      .map((batch) => ({ ...batch }));
   }
 
   async createKey(key: VirtualKey): Promise<void> {

@@ -3,7 +3,7 @@
  * and passes the structured clone, which keeps bigints and maps.
  */
 import { LedgerUnavailableError, LedgerUnusableError } from "../ledger.ts";
-import type { BatchRecord, CallsQuery, Ledger, Owner, ReportQuery, VirtualKey } from "../ledger.ts";
+import type { BatchesQuery, BatchRecord, CallsQuery, Ledger, Owner, ReportQuery, VirtualKey } from "../ledger.ts";
 
 /** What a thread is started with. */
 export interface ThreadData {
@@ -36,7 +36,7 @@ export type Query =
   | { kind: "limits" }
   | { kind: "owners" }
   | { kind: "openCalls"; ownerId: string | undefined }
-  | { kind: "batches" }
+  | { kind: "batches"; query: BatchesQuery }
   | { kind: "keys" };
 
 /** One thing asked of a thread. */

@@ -79,7 +79,7 @@ export class Queries {
       case "openCalls":
         return this.#book.openCalls(query.ownerId).map(({ open }) => open);
       case "batches":
-        return this.#statements.batches();
+        return this.#statements.batches(query.query);
       case "keys":
         return this.#statements.keys();
     }

@@ -10,6 +10,7 @@ import type { Alert } from "../../core/decisions/alerts.ts";
 import type { OpenCall, Operation } from "../../core/decisions/operations.ts";
 import { assertOperation } from "../check-operation.ts";
 import type {
+  BatchesQuery,
   BatchRecord,
   CallRecord,
   CallsQuery,
@@ -122,8 +123,8 @@ class SqliteLedger implements Ledger {
   async removeBatch(submissionId: string): Promise<void> {
     await this.#writer.ask({ kind: "removeBatch", submissionId });
   }
-  async batches(): Promise<BatchRecord[]> {
-    return (await this.#quick.ask({ kind: "batches" })) as BatchRecord[];
+  async batches(query: BatchesQuery = {}): Promise<BatchRecord[]> {
+    return (await this.#quick.ask({ kind: "batches", query })) as BatchRecord[];
   }
 
   async createKey(key: VirtualKey): Promise<void> {

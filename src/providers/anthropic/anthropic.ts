@@ -3,7 +3,6 @@
  * Does not own any of their rules.
  */
 import type { Provider } from "../provider.ts";
-import { readBatchResult, readBatchState, readSubmission } from "./batches.ts";
 import { boundCountedTokens, boundInputTokens, boundMessageTokens, COUNT_MARGIN_TOKENS } from "./bound.ts";
 import { countPath, countRequest, readCount } from "./count.ts";
 import { editRequest } from "./edit.ts";
@@ -26,14 +25,6 @@ export const anthropic: Provider = {
     readAnswer: readCount,
     boundOf: boundCountedTokens,
     marginTokens: COUNT_MARGIN_TOKENS,
-  },
-  batches: {
-    headers: ["anthropic-version", "2023-06-01"],
-    pathOf: (batchId) => `/v1/messages/batches/${batchId}`,
-    resultsPathOf: (batchId) => `/v1/messages/batches/${batchId}/results`,
-    readSubmission,
-    readState: readBatchState,
-    readResult: readBatchResult,
   },
   rejectedBy,
   editRequest,

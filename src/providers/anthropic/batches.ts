@@ -12,7 +12,7 @@ import { describeFault } from "../json/fault.ts";
 import { scanJson } from "../json/scan.ts";
 import { JSON_KIND, slotFor, type JsonValueSpan } from "../json/slot.ts";
 import { parseObject, toObject, toText } from "../json/values.ts";
-import type { BatchLine, BatchResult, BatchState, Span } from "../provider.ts";
+import type { BatchLine, BatchProtocol, BatchResult, BatchState, Span } from "../provider.ts";
 import { readMessage } from "./meter.ts";
 
 /** Requests per batch. @see providers.md §10 */
@@ -73,7 +73,7 @@ const SUBMISSION = slot("", JSON_KIND.object, "a JSON object", {
 });
 
 /** Reads the body of `POST /v1/messages/batches`. */
-export function readSubmission(
+function readSubmission(
   body: Uint8Array,
 ): { outcome: "read"; lines: readonly BatchLine[] } | { outcome: "refused"; refusal: Refusal } {
   const reading = new SubmissionReading(body);
@@ -85,7 +85,7 @@ export function readSubmission(
 }
 
 /** What a batch object says; `undefined`: the bytes are none. */
-export function readBatchState(body: Uint8Array): BatchState | undefined {
+function readBatchState(body: Uint8Array): BatchState | undefined {
   const json = parseObject(body);
   const batchId = toText(json?.["id"]);
   if (batchId === undefined || json?.["type"] !== "message_batch") return undefined;
@@ -96,7 +96,7 @@ export function readBatchState(body: Uint8Array): BatchState | undefined {
 const UNANSWERED = new Set(["errored", "canceled", "expired"]);
 
 /** One line of the results; `undefined`: it says not even which request it is about. */
-export function readBatchResult(line: Uint8Array): BatchResult | undefined {
+function readBatchResult(line: Uint8Array): BatchResult | undefined {
   const json = parseObject(line);
   const customId = toText(json?.["custom_id"]);
   if (customId === undefined) return undefined;
@@ -111,3 +111,13 @@ export function readBatchResult(line: Uint8Array): BatchResult | undefined {
   const serviceTier = reading.usage.serviceTier ?? "batch";
   return { customId, outcome: "answered", reading: { ...reading, usage: { ...reading.usage, serviceTier } } };
 }
+
+/** Message batches of Anthropic. */
+export const anthropicBatches: BatchProtocol = {
+  headers: ["anthropic-version", "2023-06-01"],
+  pathOf: (batchId) => `/v1/messages/batches/${batchId}`,
+  resultsPathOf: (batchId) => `/v1/messages/batches/${batchId}/results`,
+  readSubmission,
+  readState: readBatchState,
+  readResult: readBatchResult,
+};

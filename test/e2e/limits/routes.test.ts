@@ -96,14 +96,21 @@ describe("with a limit that is spent", () => {
 
       const passed = bench.simulator.requests.slice(before).map(({ method, pathname }) => `${method} ${pathname}`);
       expect(new Set(passed)).toEqual(
-        new Set(["POST /v1/messages/count_tokens", "GET /v1/models", "GET /v1/models/claude-sonnet-5-5"]),
+        new Set([
+          "POST /v1/messages/count_tokens",
+          "GET /v1/models",
+          "GET /v1/models/claude-sonnet-5-5",
+          "GET /v1/messages/batches",
+          "GET /v1/messages/batches/b_1/results",
+        ]),
       );
       expect(bench.simulator.bill.totalNanoUsd).toBe(0n);
       const asked = bench.openai.requests.slice(openaiBefore).map(({ method, path }) => `${method} ${path}`);
       expect(new Set(asked)).toEqual(new Set(FREE_AT_OPENAI));
       expect(bench.openai.bill.lines).toEqual([]);
       const ok = answered.filter(({ status }) => status < 400).map(({ path }) => path.replace(/^\/(anthropic|openai)/, ""));
-      expect(ok.every((path) => path.startsWith("/v1/models") || path === "/v1/messages/count_tokens")).toBe(true);
+      const free = ["/v1/messages/count_tokens", "/v1/messages/batches"];
+      expect(ok.every((path) => path.startsWith("/v1/models") || free.includes(path))).toBe(true);
     },
   );
 
@@ -137,6 +144,7 @@ describe("the table of routes", () => {
       for (const path of PATHS) {
         for (const method of [...METHODS, "HEAD", "OPTIONS", "CONNECT", "TRACE"]) {
           const route = routeOf(method, prefix + path, ["anthropic-version", "2023-06-01"]);
+          if (route.kind === "batch") forwarded.add(`${route.provider} batch ${method} ${path}: ${route.action}`);
           if (route.kind === "metered" || route.kind === "free")
             forwarded.add(`${route.provider} ${route.kind} ${method} ${route.path.replace(/\?.*/, "")}`);
         }
@@ -144,6 +152,9 @@ describe("the table of routes", () => {
     }
 
     expect([...forwarded].toSorted()).toEqual([
+      "anthropic batch GET /v1/messages/batches/b_1/results: results",
+      "anthropic batch GET /v1/messages/batches: list",
+      "anthropic batch POST /v1/messages/batches: submit",
       "anthropic free GET /v1/models",
       "anthropic free GET /v1/models/claude-sonnet-5-5",
       "anthropic free POST /v1/messages/count_tokens",

@@ -1,6 +1,6 @@
 /** The statements over `batches`: submissions whose lines the ledger owns. */
 import type { Database } from "better-sqlite3";
-import type { BatchRecord } from "../../ledger.ts";
+import type { BatchesQuery, BatchRecord } from "../../ledger.ts";
 import { assertCheck, checkSumOf } from "../rows.ts";
 
 interface BatchRow {
@@ -64,7 +64,11 @@ export function prepareDeleteBatch(db: Database): (submissionId: string) => void
 }
 
 /** Oldest first. */
-export function prepareReadBatches(db: Database): () => BatchRecord[] {
-  const statement = db.prepare<[], BatchRow>(`select ${COLUMNS} from batches order by submitted_at_ms, submission_id`);
-  return () => statement.all().map(fromRow);
+export function prepareReadBatches(db: Database): (query: BatchesQuery) => BatchRecord[] {
+  const statement = db.prepare<[string | null, string | null, number], BatchRow>(`
+    select ${COLUMNS} from batches
+    where (? is null or batch_id = ?) and (? = 0 or ended_at_ms is null)
+    order by submitted_at_ms, submission_id
+  `);
+  return ({ batchId, isOpen = false }) => statement.all(batchId ?? null, batchId ?? null, isOpen ? 1 : 0).map(fromRow);
 }
