@@ -1,5 +1,5 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import { createDoor, createLoadProbe, type LoadProbe } from "./door.ts";
+import { createDoor, createLoadProbe, FEW_CALLS, type LoadProbe } from "./door.ts";
 
 const probeOf = (lagMs: number, heapShare: number): LoadProbe => ({
   lagMs: () => lagMs,
@@ -8,13 +8,17 @@ const probeOf = (lagMs: number, heapShare: number): LoadProbe => ({
 });
 
 describe("the door", () => {
-  test.each<[lagMs: number, heapShare: number, reason: string | undefined]>([
-    [0, 0, undefined],
-    [200, 0.92, undefined],
-    [201, 0, "it is behind with its work"],
-    [0, 0.93, "its memory is nearly full"],
-  ])("at %s ms of lag and a heap of %s: %s", (lagMs, heapShare, reason) => {
-    expect(createDoor(probeOf(lagMs, heapShare)).closedBecause()).toBe(reason);
+  test.each<[lagMs: number, heapShare: number, openCalls: number, reason: string | undefined]>([
+    [0, 0, 0, undefined],
+    [200, 0.92, FEW_CALLS + 1, undefined],
+    [201, 0, FEW_CALLS + 1, "it is behind with its work"],
+    [201, 0, FEW_CALLS, undefined],
+    [0, 0.93, 0, "its memory is nearly full"],
+  ])("at %s ms of lag, a heap of %s and %s open calls: %s", (lagMs, heapShare, openCalls, reason) => {
+    const door = createDoor(probeOf(lagMs, heapShare));
+    for (let count = 0; count < openCalls; count += 1) door.entered();
+
+    expect(door.closedBecause()).toBe(reason);
   });
 
   test("lets as many in as it may, and the next one when one has left", () => {

@@ -14,6 +14,8 @@ const LAG_MS_MAX = 200;
 const HEAP_SHARE_MAX = 0.92;
 /** So many calls are open at once: an idle stream takes 0.1 to 0.2 MB, and two of the file descriptors a process may have. */
 export const OPEN_CALLS_MAX = 5_000;
+/** With no more calls open than these, what makes it late is not the calls it takes on, but a slow disk or others on the machine. */
+export const FEW_CALLS = 100;
 /** How often this process is looked at: one look tells that it has recovered. */
 const LOOK_MS = 100;
 /** Late twice in a row, and by so much within four looks, it is behind: a single pause of the loop, or of a disk, is over when it is seen. */
@@ -56,7 +58,7 @@ export function createDoor(probe: LoadProbe, openCallsMax = OPEN_CALLS_MAX): Doo
     closedBecause() {
       if (isEnding) return "it is ending";
       if (openCount >= openCallsMax) return `it serves ${openCallsMax} calls, as many as it takes at once`;
-      if (probe.lagMs() > LAG_MS_MAX) return "it is behind with its work";
+      if (openCount > FEW_CALLS && probe.lagMs() > LAG_MS_MAX) return "it is behind with its work";
       if (probe.heapShare() > HEAP_SHARE_MAX) return "its memory is nearly full";
       return undefined;
     },

@@ -4,7 +4,7 @@
  * still until the test lets them go.
  */
 import { describe, expect, it } from "vitest";
-import type { LoadProbe } from "../../src/gateway/door.ts";
+import { FEW_CALLS, type LoadProbe } from "../../src/gateway/door.ts";
 import { startBench, type Bench } from "./harness.ts";
 import { ask, begin, connectTo, holdAnswers, messageOf, openRequest, readAnswer, headOf, until } from "./http.ts";
 
@@ -108,7 +108,7 @@ describe("a gateway with more to do than it can", () => {
   ])("turns calls away when it is %s, before their bodies are read, and serves those it has taken", async (words, strained) => {
     const state = { ...calm };
     const bench = await startBench({ gateway: { load: loadOf(state) } });
-    const { heads, release } = await openStreams(bench, 5);
+    const { heads, release } = await openStreams(bench, FEW_CALLS + 1);
     Object.assign(state, strained);
 
     const request = openRequest(bench.url, { headers: { "content-length": "1000000" } });
@@ -127,7 +127,7 @@ describe("a gateway with more to do than it can", () => {
     expect(many.every(({ status, error }) => status === 503 && error?.message.includes(words) === true)).toBe(true);
     expect(served.every(({ text }) => text.includes("event: message_stop"))).toBe(true);
     expect(after.status).toBe(200);
-    expect([bench.simulator.requests.length, await reservedOf(bench)]).toEqual([6, 0]);
+    expect([bench.simulator.requests.length, await reservedOf(bench)]).toEqual([FEW_CALLS + 2, 0]);
     expect((await ask(bench.url, { method: "GET", path: "/healthz" })).status).toBe(200);
   });
 
