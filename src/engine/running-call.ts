@@ -116,8 +116,8 @@ export function createRunningCalls(deps: {
         sentAtMs ??= clock.nowMs();
       },
       openMeter(contentType) {
-        const { cacheWrites } = facts;
-        const meter = input.provider.openMeter({ contentType, requestedModel: candidate.model, cacheWrites });
+        const { cacheWrites, isPriority } = facts;
+        const meter = input.provider.openMeter({ contentType, requestedModel: candidate.model, cacheWrites, isPriority });
         return facts.isStream ? lowering(meter, (sentAtMs ?? clock.nowMs()) + RENEWED_AFTER_MS) : meter;
       },
       openFilter: () => (facts.usageAsking === undefined ? undefined : input.provider.openFilter?.()),

@@ -69,6 +69,19 @@ const BOUND = inputOf({ kind: "lost", by: "upstream" }).candidate.inputTokensBou
 const TIMED = 600;
 const usd = (input: number, output: number): bigint => BigInt(input) * 4_000n + BigInt(output) * 20_000n;
 
+test.each<[string, CallEnd]>([
+  ["whose answer was lost", { kind: "lost", by: "caller" }],
+  [
+    "that broke off with an error",
+    { kind: "completed", status: 200, reading: readingOf(undefined, { error: { type: "x", message: "" } }) },
+  ],
+])("work in the background %s goes on: it is counted at the whole bound", (_, end) => {
+  const { facts, ...input } = inputOf(end);
+  const result = resultOf({ ...input, facts: { ...facts, isBackground: true } });
+
+  expect([result.costNanoUsd, result.flags]).toEqual([usd(BOUND, 1_000), ["unknown"]]);
+});
+
 describe("the table of design §10", () => {
   const rows: [string, CallEnd, Setting, { cost: bigint; input: number; output: number; flags: string[] }][] = [
     [

@@ -49,7 +49,7 @@ export function resultOf(input: SettlementInput): CallResult {
   const reading = end.kind === "lost" ? undefined : end.reading;
   if (end.kind !== "lost" && isErrorStatus(end.status)) return nothingBilled(input, end.status, reading);
   // An error event before anything was generated is the provider's error answer in another coat.
-  if (reading?.error !== undefined && reading.usage === undefined) {
+  if (reading?.error !== undefined && reading.usage === undefined && input.facts.isBackground !== true) {
     return nothingBilled(input, end.kind === "lost" ? undefined : end.status, reading);
   }
   // A figure that is no count was left out by the reader: what is left may be any part of the truth. What was reported before stays.
@@ -191,7 +191,8 @@ function unknownUsage(input: SettlementInput): Usage {
   // Nobody can see whether the other side counted it: all that was asked for is taken as used.
   if (facts.units !== undefined) return usageOfUnits(facts.units, candidate.model);
   // An answer that came whole has all its output, however fast it was written; one that goes on in the background will have.
-  const isWritten = end.kind === "completed" || (end.kind === "cut" && end.reading.continuesAs !== undefined);
+  const goesOn = facts.isBackground === true || (end.kind === "cut" && end.reading.continuesAs !== undefined);
+  const isWritten = end.kind === "completed" || goesOn;
   const outputTokens = isWritten ? candidate.outputTokensBound : timeBasedOutput(input);
   const tokens: TokenParts = { ...NO_TOKENS, outputTokens };
   tokens[dearestInput(input)] = candidate.inputTokensBound;

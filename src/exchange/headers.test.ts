@@ -71,6 +71,13 @@ describe("what goes upstream", () => {
     expect(namesOf(headers)).toEqual(["x-kept", "accept-encoding", "x-api-key"]);
   });
 
+  test("holds no header in which only another provider's clients show their key", () => {
+    expect(namesOf(upstreamHeaders(raw("Authorization: Bearer sk-own", "X-Api-Key: sk-ant"), undefined, "x-api-key"))).toEqual([
+      "Authorization",
+      "accept-encoding",
+    ]);
+  });
+
   test("holds a caller's own credential as it came", () => {
     const headers = raw("Authorization: Bearer sk-own", "x-api-key: sk-own");
 

@@ -76,8 +76,13 @@ function holdsVirtualKey(value: string): boolean {
  * What goes upstream.
  *
  * @param credential a header that replaces every credential of the caller's; `undefined`: the caller's own goes on as it came.
+ * @param foreign the header, in lower case, in which only another provider's clients show a credential: it stops here.
  */
-export function upstreamHeaders(headers: RawHeaders, credential: readonly [name: string, value: string] | undefined): string[] {
+export function upstreamHeaders(
+  headers: RawHeaders,
+  credential: readonly [name: string, value: string] | undefined,
+  foreign?: string,
+): string[] {
   const listed = connectionTokens(headers);
   const forwarded: string[] = [];
   for (let index = 0; index < headers.length; index += 2) {
@@ -85,6 +90,7 @@ export function upstreamHeaders(headers: RawHeaders, credential: readonly [name:
     const lower = name.toLowerCase();
     if (HOP_BY_HOP.has(lower) || NOT_FORWARDED.has(lower) || listed.has(lower)) continue;
     if (lower.startsWith("x-purser-") || lower.startsWith("x-forwarded-")) continue;
+    if (lower === foreign) continue;
     if (credential !== undefined && (lower === "x-api-key" || lower === "authorization")) continue;
     forwarded.push(name, headers[index + 1] ?? "");
   }

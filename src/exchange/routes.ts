@@ -52,12 +52,15 @@ export function routeOf(method: string, target: string, headers: RawHeaders): Ro
   return routeAmong(ROWS[provider], { provider, method, path: plain, query });
 }
 
-/** Whose path it is where no prefix says so. Only the listing of models is both's. */
+/** Whose path it is where no prefix says so. Models and files are both's. */
 function providerOf(path: string, headers: RawHeaders): ProviderName | undefined {
-  if (path !== "/v1/models" && !FREE_MODEL.test(path)) return OPENAI_ONLY.test(path) ? "openai" : "anthropic";
+  if (path !== "/v1/models" && !FREE_MODEL.test(path) && !FILES.test(path))
+    return OPENAI_ONLY.test(path) ? "openai" : "anthropic";
   if (headerOf(headers, "anthropic-version") !== undefined) return "anthropic";
-  return headerOf(headers, "authorization") === undefined ? undefined : "openai";
+  return /^Bearer /i.test(headerOf(headers, "authorization") ?? "") ? "openai" : undefined;
 }
+
+const FILES = /^\/v1\/files(\/|$)/;
 
 /** What Anthropic has no paths for: also those of it that are refused, so that its clients are told in their own words. */
 const OPENAI_ONLY =

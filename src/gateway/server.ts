@@ -215,7 +215,8 @@ async function answerRead(options: GatewayOptions, input: ReadRequest): Promise<
   const headers = request.rawHeaders;
   const { upstream, key } = account;
   const credential = isVirtual && key !== undefined ? SPEAKERS[route.provider].credentialHeader(key) : undefined;
-  const outgoing = upstreamHeaders(headers, credential);
+  // OpenAI's clients have no such header: what stands in it is somebody else's.
+  const outgoing = upstreamHeaders(headers, credential, route.provider === "openai" ? "x-api-key" : undefined);
   if (route.kind === "free") return passFree(account, { route, response, headers: outgoing, body, refuse });
   const provider = route.kind === "batch" ? SPEAKERS[route.provider] : APIS[route.api];
   const askCount = countAsker({ provider, upstream }, { path: route.path, headers: outgoing });

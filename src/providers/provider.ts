@@ -51,6 +51,8 @@ export interface RequestFacts {
   isUsOnly: boolean | undefined;
   /** `undefined`: the request does not say, so the account's default applies, which may be the dearer tier. */
   isPriority: boolean | undefined;
+  /** It is worked on to its end whether or not anybody listens. @defaultValue false */
+  isBackground?: boolean;
   /** How many answers are written side by side, each with up to `maxTokens`. */
   choices: number;
   /** Output that may be billed beside what `maxTokens` allows (what was predicted and rejected). */
@@ -183,6 +185,8 @@ export interface PaidApi {
     requestedModel: string;
     /** Of the request's facts: decides the price of cache writes whose lifetime the answer does not say. Absent: not known. */
     cacheWrites?: RequestFacts["cacheWrites"] | undefined;
+    /** The dearer tier was asked for: an answer that names none may have run in it. */
+    isPriority?: boolean | undefined;
   }): ResponseMeter;
   /** For an answer to a request whose usage Purser asked for; absent: it never has to be. */
   openFilter?(): AnswerFilter;

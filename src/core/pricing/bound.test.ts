@@ -14,7 +14,7 @@ const rows = readShippedRows();
 const book = buildPriceBook(rows);
 
 function rowOf(model: string): PriceRow {
-  const row = book.find("anthropic", model, NOW_MS);
+  const row = book.find(model.startsWith("gpt-") ? "openai" : "anthropic", model, NOW_MS);
   if (row === undefined) throw new Error(`no row for ${model}`);
   return row;
 }
@@ -52,6 +52,7 @@ describe("the bound of a call", () => {
   test.each<[string, string, Partial<BoundCostInput>]>([
     ["the model has no cache write price", "claude-mythos-5-2", { cacheWrites: "5m" }],
     ["the model has no fast price", "claude-sonnet-5-5", { speed: "fast" }],
+    ["the model has no price for the longer of its own lifetimes", "gpt-6.1-sol", { cacheWrites: "1h" }],
     ["the model has no US-only price", "claude-haiku-4-5", { isUsOnly: true }],
   ])("does not exist where %s", (_, model, input) => {
     expect(boundUsd(model, input)).toBe("no bound");

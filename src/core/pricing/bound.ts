@@ -106,12 +106,9 @@ function dearestInput(row: PriceRow, input: BoundCostInput): NanoUsd | undefined
   const needed: TokenMeter[] = ["uncachedInput"];
   if (input.cacheWrites !== "none" && !hasOwnCacheWrites(row)) needed.push("cacheWrite5m");
   if (input.cacheWrites === "1h" && !hasOwnCacheWrites(row)) needed.push("cacheWrite1h");
+  if (input.cacheWrites === "1h" && hasOwnCacheWrites(row)) needed.push("cacheWrite12h");
   // OpenAI writes its cache unasked from 1,024 tokens on, so those meters count whenever the row prices them.
-  const possible: TokenMeter[] = [
-    "cacheRead",
-    "cacheWrite30m",
-    ...(input.cacheWrites === "1h" ? (["cacheWrite12h"] as const) : []),
-  ];
+  const possible: TokenMeter[] = ["cacheRead", "cacheWrite30m"];
   return dearest(reachablePrices(row, input.inputTokens), needed, possible);
 }
 

@@ -9,7 +9,7 @@ import type { MeterReading } from "../provider.ts";
 import { fromUsage, isComplete, type ReadUsageOptions } from "./usage.ts";
 
 /** What a meter is told of the call whose answer it reads. */
-export interface OpenAiMeterInput extends Pick<ReadUsageOptions, "cacheWrites"> {
+export interface OpenAiMeterInput extends Pick<ReadUsageOptions, "cacheWrites" | "isPriority"> {
   requestedModel: string;
 }
 
@@ -51,7 +51,7 @@ export function readWhole(json: JsonObject, input: OpenAiMeterInput): MeterReadi
   const usage = readUsage(json, model ?? input.requestedModel, input);
   const continuesAs = isGoingOn(json) ? toText(json["id"]) : undefined;
   return {
-    usage: usage ?? (error !== undefined && itemsOf(json).length > 0 ? unsaidUsage(input.requestedModel) : undefined),
+    usage: usage ?? (error !== undefined && hasWritten(json) ? unsaidUsage(input.requestedModel) : undefined),
     isFinal: usage !== undefined && !usage.flags.includes("malformed_usage") && continuesAs === undefined,
     model,
     stopReason: continuesAs === undefined ? stopReasonOf(json) : undefined,
@@ -60,16 +60,21 @@ export function readWhole(json: JsonObject, input: OpenAiMeterInput): MeterReadi
   };
 }
 
+function hasWritten(json: JsonObject): boolean {
+  const choices: unknown = json["choices"];
+  return itemsOf(json).length > 0 || (Array.isArray(choices) && choices.length > 0);
+}
+
 /** Something was written and what it cost is not said: no figure at all, which is not the same as nothing. */
 export function unsaidUsage(model: string): Usage {
   return fromUsage(undefined, model);
 }
 
-function readUsage(json: JsonObject, model: string, { cacheWrites }: OpenAiMeterInput): Usage | undefined {
+function readUsage(json: JsonObject, model: string, { cacheWrites, isPriority }: OpenAiMeterInput): Usage | undefined {
   const usage = toObject(json["usage"]);
   if (usage === undefined) return undefined;
   const hasUnreportedFees = itemsOf(json).some(({ type }) => FEE_ITEMS.has(String(type)));
-  const read = fromUsage(usage, model, { serviceTier: json["service_tier"], cacheWrites, hasUnreportedFees });
+  const read = fromUsage(usage, model, { serviceTier: json["service_tier"], cacheWrites, isPriority, hasUnreportedFees });
   return isComplete(usage) ? read : { ...read, flags: [...new Set([...read.flags, "malformed_usage" as const])] };
 }
 

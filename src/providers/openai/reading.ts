@@ -72,6 +72,10 @@ export class RequestReading extends BodyReading {
   cacheWrites: "none" | "1h" = "none";
   isPriority: boolean | undefined;
   hasSamplingParameters = false;
+  /** It goes on whether or not anybody listens. */
+  isBackground = false;
+  /** `max_tokens: null`: a place for a number where the model takes that name. */
+  nullMaxTokensSpan: Span | undefined;
   readonly features = new Set<string>();
   hasAssistantTurn = false;
   isAnsweringTool = false;
@@ -83,6 +87,8 @@ export class RequestReading extends BodyReading {
 
   #role = "";
   #type = "";
+  /** What the model wrote stands in the item, open or sealed. */
+  #hasContent = false;
   #before = { payloadBytes: 0, imageCount: 0 };
   #part = newPart();
   #toolCount = 0;
@@ -97,8 +103,13 @@ export class RequestReading extends BodyReading {
   }
 
   /** null is as good as absent, but a place where a number can be put. */
-  readMaxTokens(value: JsonValueSpan): string | undefined {
+  readMaxTokens(value: JsonValueSpan, key: string): string | undefined {
     const isNull = value.kind === JSON_KIND.null;
+    if (key === "max_tokens") {
+      if (isNull) this.nullMaxTokensSpan = { start: value.start, end: value.end };
+      else this.features.add("max_tokens");
+      if (isNull) return undefined;
+    }
     if (this.maxTokens !== undefined && !isNull) this.hasTwoMaxima = true;
     if (this.maxTokens === undefined) this.maxTokensSpan = { start: value.start, end: value.end };
     if (isNull) return undefined;
@@ -132,6 +143,7 @@ export class RequestReading extends BodyReading {
   openItem(): void {
     this.#role = "";
     this.#type = "";
+    this.#hasContent = false;
     this.#before = { payloadBytes: this.payloadBytes, imageCount: this.imageCount };
   }
 
@@ -143,12 +155,26 @@ export class RequestReading extends BodyReading {
     this.#type = value.kind === JSON_KIND.null ? "" : (this.name(value) ?? "unknown");
   }
 
+  /** A whole input that is one text is one message. */
+  readText(value: JsonValueSpan): string | undefined {
+    this.openItem();
+    this.#role = "user";
+    return this.readItem(value);
+  }
+
+  readContent(): void {
+    this.#hasContent = true;
+  }
+
   readItem(value: JsonValueSpan): string | undefined {
-    const isAssistant = this.#role === "assistant" || MODEL_ITEMS.has(this.#type);
-    const isResult = this.#role === "tool" || this.#role === "function" || RESULT_ITEMS.has(this.#type);
-    const isMessage = this.#type === "" || this.#type === "message";
+    // Without a type it is a message if it says whose, and otherwise the name of something stored.
+    const isMessage = this.#type === "message" || (this.#type === "" && this.#role !== "");
+    const isAssistant = isMessage ? this.#role === "assistant" : MODEL_ITEMS.has(this.#type);
+    const isResult = isMessage ? this.#role === "tool" || this.#role === "function" : RESULT_ITEMS.has(this.#type);
     // What a provider's own tool did, or is only named, may be more than what stands here.
-    if (!isMessage && !isAssistant && !isResult) this.remoteInputs.add(this.#type);
+    if (!isMessage && !isAssistant && !isResult) this.remoteInputs.add(this.#type === "" ? "item_reference" : this.#type);
+    // Reasoning that comes back by its name alone is filled in by the provider.
+    if (this.#type === "reasoning" && !this.#hasContent) this.remoteInputs.add("reasoning");
     if (this.#type === "reasoning" || this.#type === "compaction") this.hasThinking = true;
     if (isAssistant) this.hasAssistantTurn = true;
     this.isAnsweringTool = isResult;
@@ -163,6 +189,7 @@ export class RequestReading extends BodyReading {
   }
 
   openPart(): void {
+    this.#hasContent = true;
     this.#part = newPart();
   }
 
@@ -235,6 +262,11 @@ export class RequestReading extends BodyReading {
   /** A lifetime that is not known is taken for the dearest. */
   readTtl(value: JsonValueSpan): void {
     if (value.kind !== JSON_KIND.null && this.name(value) !== "30m") this.cacheWrites = "1h";
+  }
+
+  /** A mark without a lifetime is written too, at a price that depends on the server. */
+  readCacheControl({ kind }: JsonValueSpan): void {
+    if (kind !== JSON_KIND.null) this.cacheWrites = "1h";
   }
 
   readTruncation(value: JsonValueSpan): void {

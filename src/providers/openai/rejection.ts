@@ -26,7 +26,9 @@ function placeReason({ features, remoteInputs, history, clientToolTypes, serverT
 }
 
 function optionReason(facts: RequestFacts, known: ModelFacts): string | undefined {
-  if (facts.hasSamplingParameters && known.isReasoning) return "it does not take temperature or top_p";
+  if (facts.hasSamplingParameters && known.isReasoning)
+    return "it does not take temperature, top_p, stop, penalties or log probabilities";
+  if (facts.features.includes("max_tokens") && known.isReasoning) return "it takes max_completion_tokens and not max_tokens";
   if (facts.features.includes("reasoning_effort") && !known.isReasoning) return "it takes no reasoning effort";
   if (facts.imageCount > 0 && !known.hasImages) return "it does not take images";
   return undefined;

@@ -37,6 +37,11 @@ describe("a chat", () => {
     ["sound to be spoken", { modalities: ["text", "audio"] }, { unboundedParts: ["audio"] }],
     ["text alone", { modalities: ["text"] }, { unboundedParts: [] }],
     ["a search", { web_search_options: {} }, { unboundedParts: ["web_search"] }],
+    ["other models in its place", { models: ["a", "b"] }, { unboundedParts: ["models"] }],
+    ["plugins with fees", { plugins: [{ id: "web" }] }, { unboundedParts: ["plugins"] }],
+    ["an answer that was spoken", { messages: [{ role: "assistant", audio: { id: "a" } }] }, { unboundedParts: ["audio"] }],
+    ["a mark of Anthropic's", { messages: [user([{ type: "text", text: "x", cache_control: {} }])] }, { cacheWrites: "1h" }],
+    ["what only older models take", { stop: ["."] }, { hasSamplingParameters: true }],
     ["tools of the caller's", { tools: [{ type: "function", function: { name: "f" } }] }, { clientToolTypes: ["function"] }],
     ["a tool that must be called", { tool_choice: "required" }, { isToolForced: true }],
   ])("reads %s", (_, extra, expected) => {
@@ -78,6 +83,25 @@ describe("a chat", () => {
     expect(factsOf(openaiChat, { messages: [user([part])] })).toMatchObject(expected);
   });
 
+  test.each<[string, string, number, boolean]>([
+    ["takes the newer name alone", "gpt-6.2-sol", 7, false],
+    ["is not known", "llama", 7, true],
+  ])("puts a largest output in where it is null, under the name that a model which %s takes", (_, model, maxTokens, isOlder) => {
+    const body = encoder.encode(JSON.stringify({ model, messages: [], max_tokens: null }));
+    const facts = factsOf(openaiChat, decoder.decode(body));
+    const edited = JSON.parse(decoder.decode(openaiChat.editRequest(body, facts, { maxTokens }))) as Record<string, unknown>;
+
+    expect(edited).toMatchObject(isOlder ? { max_tokens: 7 } : { max_tokens: null, max_completion_tokens: 7 });
+    expect("max_completion_tokens" in edited).toBe(!isOlder);
+  });
+
+  test("of the older kind is moved to no model that takes the newer name alone", () => {
+    const facts = factsOf(openaiChat, { model: "gpt-4.1", messages: [user("Hi")], max_tokens: 7 });
+
+    expect(openaiChat.rejectedBy(facts, "gpt-5-mini")).toContain("max_completion_tokens");
+    expect(openaiChat.rejectedBy(facts, "gpt-4.1-mini")).toBeUndefined();
+  });
+
   test.each([
     ["a negative number of answers", { n: -1 }],
     ["no answer", { n: 0 }],
@@ -95,8 +119,28 @@ describe("a response", () => {
     ["its largest output", { max_output_tokens: 7 }, { maxTokens: 7 }],
     ["what came before, by its id", { previous_response_id: "resp_1" }, { remoteInputs: ["previous_response_id"] }],
     ["what came before, by its conversation", { conversation: "conv_1" }, { remoteInputs: ["conversation"] }],
-    ["a stored prompt", { prompt: { id: "pmpt_1" } }, { remoteInputs: ["prompt"] }],
+    ["a stored prompt", { prompt: { id: "pmpt_1" } }, { remoteInputs: ["prompt"], unboundedParts: ["prompt"] }],
     ["an item by its id", { input: [{ type: "item_reference", id: "i" }] }, { remoteInputs: ["item_reference"] }],
+    ["an item by its id alone", { input: [{ id: "i" }] }, { remoteInputs: ["item_reference"] }],
+    [
+      "an item by its id that says whose it was",
+      { input: [{ role: "assistant", type: "item_reference", id: "i" }] },
+      { remoteInputs: ["item_reference"] },
+    ],
+    ["reasoning by its id", { input: [{ type: "reasoning", id: "r", summary: [] }] }, { remoteInputs: ["reasoning"] }],
+    ["reasoning that is sealed", { input: [{ type: "reasoning", encrypted_content: "x", summary: [] }] }, { remoteInputs: [] }],
+    [
+      "reasoning that is open",
+      { input: [{ type: "reasoning", content: [{ type: "reasoning_text", text: "x" }], summary: [] }] },
+      { remoteInputs: [] },
+    ],
+    [
+      "tools that stand between the messages",
+      { input: [{ type: "additional_tools", role: "developer", tools: [{ type: "web_search" }] }] },
+      { unboundedParts: ["web_search"], remoteInputs: ["web_search", "additional_tools"] },
+    ],
+    ["work in the background", { background: true }, { isBackground: true }],
+    ["work while one waits", { background: false }, { isBackground: false }],
     [
       "a search with a cap",
       { tools: [{ type: "web_search" }], max_tool_calls: 3 },

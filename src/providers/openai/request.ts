@@ -12,6 +12,7 @@ import { describeFault } from "../json/fault.ts";
 import { scanJson } from "../json/scan.ts";
 import { JSON_KIND, type JsonSlot } from "../json/slot.ts";
 import type { ReadRequestResult, RequestFacts, Span } from "../provider.ts";
+import { chatMaximumName } from "./edit.ts";
 import { RequestReading } from "./reading.ts";
 import { CHAT_SLOT, EMBEDDINGS_SLOT, RESPONSES_SLOT } from "./slots.ts";
 
@@ -53,12 +54,17 @@ function refuse(place: string): { outcome: "refused"; refusal: Refusal } {
   return { outcome: "refused", refusal: invalidRequest({ where: "request body", problem: place }) };
 }
 
+/** Where the model takes the newer name alone, `max_tokens: null` is no place for a number. */
+function nullSpanFor({ nullMaxTokensSpan }: RequestReading, model: string): Span | undefined {
+  return chatMaximumName(model) === "max_tokens" ? nullMaxTokensSpan : undefined;
+}
+
 function toFacts(reading: RequestReading, model: string, modelSpan: Span): RequestFacts {
   return {
     model,
     maxTokens: reading.maxTokens,
     isStream: reading.isStream,
-    spans: { model: modelSpan, maxTokens: reading.maxTokensSpan },
+    spans: { model: modelSpan, maxTokens: reading.maxTokensSpan ?? nullSpanFor(reading, model) },
     usageAsking: undefined,
     bodyBytes: reading.bytes.length,
     textBytes: reading.bytes.length - reading.payloadBytes,
@@ -73,6 +79,7 @@ function toFacts(reading: RequestReading, model: string, modelSpan: Span): Reque
     speed: "standard",
     isUsOnly: false,
     isPriority: reading.isPriority,
+    isBackground: reading.isBackground,
     choices: reading.choices,
     extraOutputTokens: reading.extraOutputTokens,
     thinking: undefined,

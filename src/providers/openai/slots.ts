@@ -25,7 +25,7 @@ function any(key: string, read: Read): Slot {
 }
 
 function maxTokens(key: string): Slot {
-  return slot(key, number | nothing, "a whole number from 0", { read: (state, value) => state.readMaxTokens(value) });
+  return slot(key, number | nothing, "a whole number from 0", { read: (state, value) => state.readMaxTokens(value, key) });
 }
 
 /** Input that is not in the body: an id, a template, an address. */
@@ -55,6 +55,8 @@ const PART_MEMBERS: readonly Slot[] = [
     read: (state, value) => state.readAddress(value),
   }),
   CACHE_MARK,
+  // Servers that pass a request on to Anthropic take its marks.
+  any("cache_control", (state, value) => state.readCacheControl(value)),
 ];
 
 /** Text, a list of parts, or one part. */
@@ -76,6 +78,14 @@ function content(key: string): Slot {
   return part;
 }
 
+const TOOLS = slot("tools", array | nothing, "an array of tools", {
+  element: slot("tools", object, "an object", {
+    members: [name("type", (state, value) => state.readToolType(value))],
+    open: (state) => state.openTool(),
+    read: (state) => state.readTool(),
+  }),
+});
+
 /** A message, or another item of a conversation. */
 function item(key: string): Slot {
   return slot(key, object, "an object", {
@@ -84,21 +94,18 @@ function item(key: string): Slot {
       name("type", (state, value) => state.readItemType(value)),
       content("content"),
       content("output"),
-      remote("audio", "audio"),
+      any("encrypted_content", (state, { kind }) => {
+        if (isSaid(kind)) state.readContent();
+      }),
+      // An earlier answer that was spoken; sound has prices of its own.
+      unbounded("audio", "audio"),
+      TOOLS,
       CACHE_MARK,
     ],
     open: (state) => state.openItem(),
     read: (state, value) => state.readItem(value),
   });
 }
-
-const TOOLS = slot("tools", array | nothing, "an array of tools", {
-  element: slot("tools", object, "an object", {
-    members: [name("type", (state, value) => state.readToolType(value))],
-    open: (state) => state.openTool(),
-    read: (state) => state.readTool(),
-  }),
-});
 
 const MODEL = slot("model", string, "a model name in a string", { read: (state, value) => state.readModel(value) });
 const STREAM = slot("stream", boolean | nothing, "true or false", {
@@ -119,12 +126,30 @@ const SHARED: readonly Slot[] = [
   }),
   any("temperature", (state, value) => state.readTemperature(value)),
   any("top_p", (state, value) => state.readTemperature(value)),
+  // Of servers that speak the protocol: other models in place of this one, and work with fees of its own.
+  unbounded("models", "models"),
+  unbounded("plugins", "plugins"),
 ];
+
+/** What models that think before they answer do not take. */
+const PLAIN_OPTIONS: readonly Slot[] = [
+  "stop",
+  "presence_penalty",
+  "frequency_penalty",
+  "logit_bias",
+  "logprobs",
+  "top_logprobs",
+].map((key) =>
+  any(key, (state, { kind }) => {
+    if (isSaid(kind)) state.hasSamplingParameters = true;
+  }),
+);
 
 /** `POST /v1/chat/completions` */
 export const CHAT_SLOT: Slot = slot("", object, "a JSON object", {
   members: [
     ...SHARED,
+    ...PLAIN_OPTIONS,
     maxTokens("max_completion_tokens"),
     maxTokens("max_tokens"),
     slot("n", number | nothing, "a whole number from 1", { read: (state, value) => state.readChoices(value) }),
@@ -151,9 +176,7 @@ function itemsOrText(key: string): Slot {
     element: item(key),
     // One text is one message.
     read: (state, value) => {
-      if (value.kind !== string) return undefined;
-      state.openItem();
-      return state.readItem(value);
+      return value.kind === string ? state.readText(value) : undefined;
     },
   });
 }
@@ -167,7 +190,15 @@ export const RESPONSES_SLOT: Slot = slot("", object, "a JSON object", {
     itemsOrText("input"),
     remote("previous_response_id", "previous_response_id"),
     remote("conversation", "conversation"),
-    remote("prompt", "prompt"),
+    // A template may bring tools of its own.
+    any("prompt", (state, { kind }) => {
+      if (!isSaid(kind)) return;
+      state.remoteInputs.add("prompt");
+      state.unboundedParts.add("prompt");
+    }),
+    slot("background", boolean | nothing, "true or false", {
+      read: (state, { kind, start, end }) => void (state.isBackground = kind === boolean && end - start === 4),
+    }),
     name("truncation", (state, value) => state.readTruncation(value)),
     slot("context_management", array | nothing, "an array or null", {
       element: slot("context_management", object, "an object", {

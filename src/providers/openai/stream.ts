@@ -125,8 +125,8 @@ export class ChatStreamMeter implements ResponseMeter {
   #buildUsage(isEnded: boolean): MeterReading["usage"] {
     const model = this.#model ?? this.#input.requestedModel;
     if (this.#usage === undefined) return this.#error !== undefined && this.#chunkCount > 0 ? unsaidUsage(model) : undefined;
-    const { cacheWrites } = this.#input;
-    const read = fromUsage(this.#usage, model, { serviceTier: this.#serviceTier, cacheWrites });
+    const { cacheWrites, isPriority } = this.#input;
+    const read = fromUsage(this.#usage, model, { serviceTier: this.#serviceTier, cacheWrites, isPriority });
     const flags = new Set(read.flags);
     if (this.#hasFallen) flags.add("usage_fell");
     if (isEnded && !isComplete(this.#usage)) flags.add("malformed_usage");

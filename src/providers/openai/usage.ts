@@ -13,6 +13,8 @@ export interface ReadUsageOptions {
   /** The tier that ran, as the answer names it. */
   serviceTier?: unknown;
   cacheWrites?: "none" | "5m" | "1h" | undefined;
+  /** The dearer tier was asked for. */
+  isPriority?: boolean | undefined;
   /** True if the answer shows work that is billed and stands in no usage. */
   hasUnreportedFees?: boolean;
 }
@@ -45,7 +47,7 @@ export function fromUsage(json: unknown, model: string, options: ReadUsageOption
   return {
     samplings: hasTokens(tokens) ? [{ kind: "message", model, tokens }] : [],
     webSearchRequests: 0,
-    serviceTier: readTier(options.serviceTier, flags),
+    serviceTier: readTier(options, flags),
     speed: "standard",
     isUsOnly: false,
     flags: [...flags],
@@ -121,9 +123,9 @@ function readWritten(
   };
 }
 
-/** An answer that names no tier ran in the one everybody has. */
-function readTier(value: unknown, flags: Set<UsageFlag>): Usage["serviceTier"] {
-  if (value === null || value === undefined) return undefined;
+/** An answer that names no tier ran in the one everybody has, or in the dearer one that was asked for. */
+function readTier({ serviceTier: value, isPriority }: ReadUsageOptions, flags: Set<UsageFlag>): Usage["serviceTier"] {
+  if (value === null || value === undefined) return isPriority === true ? "priority" : undefined;
   const tier = typeof value === "string" && Object.hasOwn(TIERS, value) ? TIERS[value] : undefined;
   if (tier === undefined) flags.add("unknown_meter");
   return tier;
