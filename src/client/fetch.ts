@@ -6,7 +6,7 @@
  */
 import type { Config } from "../config/config.ts";
 import type { Refusal } from "../core/errors/codes.ts";
-import { invalidRequest, notMetered, unknownPath, unsupportedEncoding } from "../core/errors/refusals.ts";
+import { ambiguousPath, invalidRequest, notMetered, unknownPath, unsupportedEncoding } from "../core/errors/refusals.ts";
 import type { AskCount } from "../engine/counts.ts";
 import type { Labels } from "../engine/identify.ts";
 import type { Presence } from "../engine/incoming-call.ts";
@@ -55,17 +55,26 @@ export interface Ending {
 
 /** @param around the scopes that hold where it is called. */
 export function createFetch(caller: Caller, around: () => Labels): Fetch {
-  return async (input, init) => {
-    const send = sender(caller);
+  const own: Fetch = async (input, init) => {
     const url = urlOf(input);
     const place = url === undefined ? undefined : placeOf(url, caller.targets);
-    if (url === undefined || place === undefined) return send(input, init);
+    if (url === undefined || place === undefined) return sender(caller)(input, init);
     return callProvider(caller, { input, init, url, place, labels: around() });
   };
+  BEHIND.set(own, processFetch());
+  return own;
+}
+
+/** What the process's own `fetch` was when one of ours was made: a program may put ours in its place. */
+const BEHIND = new WeakMap<Fetch, Fetch>();
+
+/** The process's own, never one of ours. */
+function processFetch(): Fetch {
+  return BEHIND.get(globalThis.fetch) ?? globalThis.fetch;
 }
 
 function sender(caller: Caller): Fetch {
-  return caller.fetch ?? globalThis.fetch;
+  return caller.fetch ?? processFetch();
 }
 
 /** A request to a provider. */
@@ -78,11 +87,12 @@ export interface Asked {
 }
 
 /** Has a request to a provider decided, and answers it. */
-export async function callProvider(caller: Caller, asked: Asked): Promise<Response> {
-  const { input, init, place } = asked;
+export async function callProvider(caller: Caller, request: Asked): Promise<Response> {
+  const { input, init } = request;
   const method = methodOf(input, init);
   const headers = [...headersOf(input, init)].flat();
-  const route = routeAt(place, method, headers);
+  const { route, place } = routeAt(request.place, method, headers);
+  const asked = { ...request, place };
   const path = place.path.split("?", 1)[0] ?? "";
   switch (route.kind) {
     case "metered":
@@ -92,6 +102,8 @@ export async function callProvider(caller: Caller, asked: Asked): Promise<Respon
     case "batch":
     case "not_metered":
       return refuse(caller, asked, headers, notMetered({ method, path }));
+    case "ambiguous":
+      return refuse(caller, asked, headers, ambiguousPath({ path, prefixes: ["/anthropic", "/openai"] }));
     default:
       return refuse(caller, asked, headers, unknownPath({ method, path }));
   }

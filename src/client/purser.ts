@@ -11,7 +11,6 @@ import { startEngine, type StartedEngine } from "../exchange/start-engine.ts";
 import { within } from "../exchange/incoming.ts";
 import { createSystemClock } from "../exchange/system.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import type { ProviderName } from "../exchange/apis.ts";
 import type { StatusJson } from "../reports/status-report.ts";
 import { createEnding, type OwnEnding } from "./ending.ts";
 import { createEvents, type Events, type PurserEvents } from "./events.ts";
@@ -23,6 +22,7 @@ import { createMiddleware, type SdkMiddleware } from "./middleware.ts";
 import type { Fetch } from "./request.ts";
 import { createScopeStack, labelsOfScopes, type CallScopes, type ScopeStack } from "./scopes.ts";
 import { readStatus } from "./status.ts";
+import { targetsOf } from "./targets.ts";
 import { createTool, type ToolWrapper } from "./tool.ts";
 
 /** How a Purser is made. */
@@ -146,7 +146,7 @@ async function startOn(
     clock,
     ids: started.ids,
     config: started.config,
-    targets: PROVIDERS.map((provider) => ({ provider, base: new URL(config.upstreams[provider]) })),
+    targets: targetsOf(config.upstreams),
     events,
     fetch,
     ending,
@@ -154,8 +154,6 @@ async function startOn(
   const parts = { caller, stack, readStatus: (labels: Labels) => readStatus({ ledger, clock, labels }) };
   return purserOf(handleOf(parts, {}), { events, ending, started, ledger: isOwn ? ledger : undefined });
 }
-
-const PROVIDERS: readonly ProviderName[] = ["anthropic", "openai"];
 
 interface Parts {
   caller: Caller;

@@ -22,8 +22,12 @@ export interface ReadRequest {
 
 /** Where it goes; `undefined`: `fetch` itself says what is wrong with it. */
 export function urlOf(input: FetchInput): URL | undefined {
-  const text = typeof input === "string" ? input : input instanceof URL ? input.href : input.url;
-  return URL.parse(text) ?? undefined;
+  return URL.parse(addressOf(input)) ?? undefined;
+}
+
+/** What is neither text nor a request, such as another realm's `URL`, is what it is as text. */
+function addressOf(input: FetchInput): string {
+  return typeof input === "object" && "url" in input ? input.url : String(input);
 }
 
 export function methodOf(input: FetchInput, init: FetchInit | undefined): string {
@@ -39,7 +43,15 @@ export function headersOf(input: FetchInput, init: FetchInit | undefined): Heade
 export async function readRequest(input: FetchInput, init: FetchInit | undefined): Promise<ReadRequest> {
   const body = init?.body;
   const isPlain = !(input instanceof Request) && (typeof body === "string" || body instanceof Uint8Array);
-  return isPlain ? readPlain(init ?? {}, body) : readAny(input, init);
+  if (!isPlain) return readAny(input, init);
+  assertSendable(addressOf(input), init ?? {});
+  return readPlain(init ?? {}, body);
+}
+
+/** Throws what `fetch` would. Headers were read already; of a signal only what is none is looked at, since following one costs. */
+function assertSendable(address: string, init: FetchInit): void {
+  const signal = init.signal instanceof AbortSignal ? null : (init.signal ?? null);
+  void new Request(address, { ...init, body: null, headers: {}, signal });
 }
 
 /** What SDKs send: text or bytes to an address. */
@@ -64,7 +76,7 @@ async function readAny(input: FetchInput, init: FetchInit | undefined): Promise<
   const request = new Request(input, init);
   const outgoing = withoutOurs(request.headers);
   const { method, signal } = request;
-  const body = new Uint8Array(await request.arrayBuffer());
+  const body = new Uint8Array(await unlessAborted(request.arrayBuffer(), signal));
   return {
     method,
     headers: rawHeaders(request.headers),
@@ -78,6 +90,21 @@ async function readAny(input: FetchInput, init: FetchInit | undefined): Promise<
   };
 }
 
+/** Whoever leaves does not wait for a body that may never end. */
+async function unlessAborted<Value>(value: Promise<Value>, signal: AbortSignal): Promise<Value> {
+  let leave: (() => void) | undefined;
+  const left = new Promise<never>((_resolve, reject) => {
+    leave = () => reject(signal.reason as Error);
+    if (signal.aborted) leave();
+    else signal.addEventListener("abort", leave, { once: true });
+  });
+  try {
+    return await Promise.race([value, left]);
+  } finally {
+    if (leave !== undefined) signal.removeEventListener("abort", leave);
+  }
+}
+
 function asBody(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return bytes as Uint8Array<ArrayBuffer>;
 }
@@ -86,9 +113,10 @@ function rawHeaders(headers: Headers): RawHeaders {
   return [...headers].flat();
 }
 
-/** Ours mean something to Purser and nothing to a provider. */
+/** Ours mean something to Purser and nothing to a provider; how long the body is, is known when it is sent: it may be another then. */
 function withoutOurs(headers: Headers): Headers {
   const kept = new Headers(headers);
+  kept.delete("content-length");
   for (const name of headers.keys()) if (name.startsWith("x-purser-")) kept.delete(name);
   return kept;
 }

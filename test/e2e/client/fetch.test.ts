@@ -4,6 +4,7 @@
  */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { runInNewContext } from "node:vm";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { messageInit, MODEL, REQUEST, startClientBench, sumOf, type ClientBench } from "./harness.ts";
 
@@ -25,6 +26,7 @@ describe("what fetch takes", () => {
     "an address and a stream": (url) => [url, { ...POST, body: new Blob([TEXT]).stream(), duplex: "half" } as RequestInit],
     "a Request": (url) => [new Request(url, { ...POST, body: TEXT })],
     "a Request and other headers": (url) => [new Request(url, { method: "POST", body: TEXT }), { headers: HEADERS }],
+    "another realm's URL": (url) => [runInNewContext("({ toString: () => url })", { url }) as URL, { ...POST, body: TEXT }],
     "headers as pairs": (url) => [url, { method: "POST", headers: Object.entries(HEADERS), body: TEXT }],
     "text without a type": (url) => [
       url,
@@ -68,6 +70,9 @@ describe("what fetch takes", () => {
       ["no address"],
       [`${url}/v1/messages`, { method: "POST", headers: { "no spaces": "x" }, body: TEXT }],
       [`${url}/v1/messages`, { ...POST, body: new Blob([TEXT]).stream() }],
+      [`${url.replace("//", "//me:secret@")}/v1/messages`, { ...POST, body: TEXT }],
+      [`${url}/v1/messages`, { ...POST, body: TEXT, redirect: "sometimes" as RequestRedirect }],
+      [`${url}/v1/messages`, { ...POST, body: TEXT, signal: {} as AbortSignal }],
     ];
 
     for (const each of wrong) {
@@ -77,6 +82,33 @@ describe("what fetch takes", () => {
       expect((through as Error).message).toBe((direct as Error).message);
     }
     expect(await calls()).toEqual([]);
+  });
+
+  it("is not waited for when the caller leaves while its body is read", async () => {
+    const { simulator, url, purser, calls } = await startClientBench();
+    const leaving = new AbortController();
+    const body = new ReadableStream({ pull: () => leaving.abort(new Error("left")) }, { highWaterMark: 0 });
+    const init = { ...POST, body, duplex: "half", signal: leaving.signal } as RequestInit;
+
+    await expect(purser.fetch(`${url}/v1/messages`, init)).rejects.toThrow("left");
+
+    expect([await calls(), simulator.requests]).toEqual([[], []]);
+  });
+
+  it("can be the process's own fetch", async () => {
+    const { simulator, url, purser, calls } = await startClientBench();
+    const processOwn = globalThis.fetch;
+    onTestFinished(() => void (globalThis.fetch = processOwn));
+    globalThis.fetch = purser.fetch;
+
+    const one = await fetch(`${url}/v1/messages`, messageInit());
+    globalThis.fetch = purser.with({ agent: "a" }).fetch;
+    const other = await fetch(`${url}/v1/messages`, messageInit());
+    const models = await fetch(`${url}/v1/models`, { headers: HEADERS });
+
+    expect([one.status, other.status, models.status]).toEqual([200, 200, 200]);
+    expect(simulator.requests).toHaveLength(3);
+    expect((await calls()).map(({ status }) => status)).toEqual(["settled", "settled"]);
   });
 });
 
@@ -143,6 +175,7 @@ describe("which requests are calls", () => {
       `http://2130706433:${port}/proxy/../proxy/v1/./messages`,
       `http:\\\\127.0.0.1:${port}\\proxy\\v1\\messages`,
       ` http://127.0.0.1:${port}/proxy/v1/messages\n`,
+      `http://localhost:${port}/proxy/v1/messages`,
     ];
 
     for (const way of ways) await (await purser.fetch(way, messageInit())).text();
@@ -243,7 +276,8 @@ describe("an answer", () => {
     const body = `{"model" : "${MODEL}",  "max_tokens":64,"messages":[{"role":"user","content":"Grüß dich"}]}`;
     await (await purser.fetch(`${url}/v1/messages`, messageInit())).text();
 
-    const response = await purser.fetch(`${url}/v1/messages`, { ...POST, body });
+    const headers = { ...HEADERS, "content-length": String(Buffer.byteLength(body)) };
+    const response = await purser.fetch(`${url}/v1/messages`, { ...POST, headers, body });
 
     expect(response.headers.get("x-purser-decision")).toBe("downgraded");
     expect(response.headers.get("x-purser-model")).toBe("claude-haiku-5-5");
