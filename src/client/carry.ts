@@ -47,6 +47,8 @@ class Carried {
   #isDraining: boolean;
   #drainTimer: NodeJS.Timeout | undefined;
   #settled: Promise<Settled> | undefined;
+  /** Ends it at what is known by now. */
+  #endNow: () => Promise<unknown> = () => this.#end(() => this.#input.call.end({ kind: "lost", by: "caller" }));
   /** Breaks off what is handed on, once something is. */
   #breakOff: ((reason: unknown) => void) | undefined;
 
@@ -104,6 +106,7 @@ class Carried {
         const isCallerGone = this.#isCallerGone;
         return call.end(endOf({ status, meter, isWhole, isCallerGone }), headers.get(this.#input.requestIdHeader) ?? undefined);
       });
+    this.#endNow = () => end(false);
     if (body === null) return this.#whole(response, null, await end(true));
     // What is handed on is decoded, whatever its head says of a coding.
     const filter = filterOf(call, ["content-type", headers.get("content-type") ?? ""]);
@@ -156,6 +159,8 @@ class Carried {
     // Whoever leaves does not wait for what is read on without it.
     this.#tellLeft?.(reason);
     this.#giveUp(reason);
+    // What is sent with may not listen to the signal.
+    if (!this.#isDraining) void this.#endNow();
   }
 
   /** The caller wants no more of what is handed on. */

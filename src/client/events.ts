@@ -103,10 +103,15 @@ export function createEvents(): Events {
 
 function tellOne<Event>(listener: (event: Event) => void, event: Event): void {
   try {
-    listener(event);
+    const returned: unknown = listener(event);
+    if (returned instanceof Promise) returned.catch(warnOf);
   } catch (error) {
-    process.emitWarning(error instanceof Error ? error : String(error));
+    warnOf(error);
   }
+}
+
+function warnOf(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : String(error));
 }
 
 function alertEvent({ limit, scope, threshold, actions, measure, amount, spent, atMs, windowEndMs }: Alert): AlertEvent {

@@ -53,6 +53,7 @@ describe("nobody else's error is taken for one", () => {
       "the provider's own billing error",
       { type: "error", error: { type: "billing_error", message: "Your credit balance is too low" } },
     ],
+    ["a code of ours with neither a call nor a limit", { error: { message: "no", details: { code: "rate_limited" } } }],
     ["details of somebody else's", { error: { message: "no", details: { code: "quota_exceeded" } } }],
     ["a refusal of ours that no limit made", { error: { message: "no", details: { code: "invalid_request" } } }],
     ["a ledger that cannot be written", { error: { message: "no", details: { code: "ledger_unavailable" } } }],

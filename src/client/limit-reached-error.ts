@@ -128,5 +128,7 @@ function refusalIn(value: object): Refusal | undefined {
   if (typeof details !== "object" || details === null || typeof message !== "string") return undefined;
   const code: unknown = Reflect.get(details, "code");
   if (limitCodeOf(code) === undefined) return undefined;
+  // Somebody else's error may have such a code; ours names its call or its limit.
+  if (typeof Reflect.get(details, "callId") !== "string" && typeof Reflect.get(details, "limit") !== "string") return undefined;
   return { details: details as ErrorDetails, message };
 }

@@ -165,7 +165,7 @@ export function createEngine(options: EngineOptions): Engine {
     const scopes = incoming.tool === undefined ? own : scopesOfTool(own, incoming.tool);
     const { attempt, idempotencyKey, provider, caller, body, variant = "" } = incoming;
     const owner = caller.keyId ?? UNNAMED;
-    const named = idempotencyKey === undefined ? callId : ids.named("call", `${owner} ${idempotencyKey}`);
+    const named = idempotencyKey === undefined ? callId : ids.named("call", `${kindOf(incoming)}${owner} ${idempotencyKey}`);
     const { isStream, history, model } = facts;
     const call = {
       callId: named,
@@ -196,6 +196,8 @@ export function createEngine(options: EngineOptions): Engine {
   }
 
   function inferredSession({ caller, labels }: IncomingCall, chain: readonly string[]): string {
+    // What has no messages continues nothing: were each a session of its own, no limit of sessions would hold it.
+    if (chain.length === 0) return UNNAMED;
     const owner = JSON.stringify([caller.keyId ?? UNNAMED, labels.project ?? UNNAMED, labels.agent ?? UNNAMED]);
     return sessions.find(owner, chain);
   }
@@ -484,6 +486,11 @@ function runInputOf(
   const { provider, body } = incoming;
   const asked = { provider, body, facts, call, conversation, rules, hasWaited, receivedAtMs };
   return { ...asked, candidate, marks, counterIds, unwritten: undefined };
+}
+
+/** No header can hold it: an invocation of a tool is never taken for a call of somebody's with the same key. */
+function kindOf({ tool }: IncomingCall): string {
+  return tool === undefined ? "" : "\0tool ";
 }
 
 function withCallId(refusal: Refusal, callId: string): Refusal {

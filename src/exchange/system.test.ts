@@ -186,6 +186,10 @@ describe.skipIf(process.platform !== "linux")("the owner of a reservation", () =
     expect(isOwnerDead(owner, me)).toBe(true);
   });
 
+  test("in this very process is known by its silence alone: a worker may have been ended", () => {
+    expect(isOwnerDead({ ...me, ownerId: "own_other" }, me)).toBeUndefined();
+  });
+
   test("is dead once it has ended, although nobody waited for it", async () => {
     // The shell becomes a sleep that never waits for the child it started.
     const parent = startChild("sh", ["-c", "sh -c 'echo $$; read line' <&0 & exec sleep 60"]);

@@ -166,6 +166,8 @@ export function isOwnerDead(owner: Owner, me: Owner): boolean | undefined {
   if (owner.machineId !== me.machineId || owner.bootId === "" || me.bootId === "") return undefined;
   if (owner.bootId !== me.bootId) return true;
   if (owner.processStart === "" || me.processStart === "") return undefined;
+  // Another one in this process, such as a worker's that was ended: only its silence tells.
+  if (owner.pid === me.pid && owner.processStart === me.processStart && owner.ownerId !== me.ownerId) return undefined;
   const found = readProcess(owner.pid);
   // Nothing there can mean that another user's processes are hidden.
   if (found === undefined) return isPidFree(owner.pid) ? true : undefined;

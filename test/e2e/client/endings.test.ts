@@ -293,4 +293,16 @@ describe("purser.close", () => {
     expect(all.filter(({ status }) => status === "settled")).toHaveLength(2);
     expect(all.filter(({ status }) => status === "reserved")).toEqual([]);
   });
+
+  it("ends a call at once when its caller leaves, also where what it is sent with hears no signal", async () => {
+    const bench = await startClientBench({ fetch: () => new Promise(() => undefined) });
+    const controller = new AbortController();
+    const asked = ask(bench, REQUEST, { signal: controller.signal }).catch((error: unknown) => error);
+    while ((await bench.calls()).length === 0) await sleepFor(1);
+    controller.abort(new Error("no longer wanted"));
+
+    expect(String(await asked)).toContain("no longer wanted");
+    while ((await bench.calls()).some(({ status }) => status === "reserved")) await sleepFor(1);
+    expect((await bench.calls()).map(({ status, result }) => [status, result?.flags])).toEqual([["settled", ["unknown"]]]);
+  });
 });

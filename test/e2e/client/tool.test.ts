@@ -34,6 +34,16 @@ function echoOf(purser: Purser, name = "echo") {
 }
 
 describe("purser.tool", () => {
+  it("holds a limit of sessions where nobody names one", async () => {
+    const { purser } = await startClientBench({ limits: [limitOf({})] });
+    const { echo, ran } = echoOf(purser);
+
+    for (const text of ["one", "two", "three", "four"]) await echo(text);
+
+    expect(ran).toEqual(["one", "two"]);
+    expect(await spentOf(purser)).toEqual([["tools", { session: "default" }, 2]]);
+  });
+
   it("counts by name, and refuses before the tool runs, until when, in words for the model", async () => {
     const { purser } = await startClientBench({ limits: [limitOf({ per: ["agent", "tool"] })] });
     const [{ echo, ran }, { echo: other }] = [echoOf(purser), echoOf(purser, "other")];
