@@ -45,7 +45,10 @@ export async function soak({ minutes, rate }: { minutes: number; rate: number })
 
   const callWell = async (index: number): Promise<void> => {
     const { request, bytes } = good[index % 2] ?? { request: Buffer.alloc(0), bytes: 0 };
-    const connection = idle.pop() ?? new Connection(gateway.port);
+    let connection = idle.pop();
+    // The gateway closes connections that nobody used for a while.
+    while (connection?.isOpen === false) connection = idle.pop();
+    connection ??= new Connection(gateway.port);
     const { status, payloadBytes } = await connection.send(forConnection(request, index));
     if (status !== 200 || payloadBytes !== bytes) wrong.push(`call ${index}: status ${status}, ${payloadBytes} bytes`);
     idle.push(connection);

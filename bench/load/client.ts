@@ -87,6 +87,7 @@ export class Connection {
       this.#message = new Message();
       this.#firstByteMs = 0;
       this.#sentMs = performance.now();
+      if (this.#socket.destroyed) return reject(new Error("the connection was closed before its request"));
       this.#socket.write(request);
     });
   }
