@@ -4,6 +4,7 @@
  * Invariants: what goes to no provider passes untouched; what goes to one is metered, free or refused; a denial is the provider's own
  * error, so that an SDK ends by its own rules.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { Config } from "../config/config.ts";
 import type { Refusal } from "../core/errors/codes.ts";
 import { ambiguousPath, invalidRequest, notMetered, unknownPath, unsupportedEncoding } from "../core/errors/refusals.ts";
@@ -58,12 +59,16 @@ export function createFetch(caller: Caller, around: () => Labels): Fetch {
   const own: Fetch = async (input, init) => {
     const url = urlOf(input);
     const place = url === undefined ? undefined : placeOf(url, caller.targets);
-    if (url === undefined || place === undefined) return sender(caller)(input, init);
+    // What a middleware of ours carries is metered there.
+    if (url === undefined || place === undefined || carriedByMiddleware.getStore() === true) return sender(caller)(input, init);
     return callProvider(caller, { input, init, url, place, labels: around() });
   };
   BEHIND.set(own, processFetch());
   return own;
 }
+
+/** True where a request is carried for a middleware of ours: an SDK may be given both, and a call counts once. */
+export const carriedByMiddleware = new AsyncLocalStorage<true>();
 
 /** What the process's own `fetch` was when one of ours was made: a program may put ours in its place. */
 const BEHIND = new WeakMap<Fetch, Fetch>();

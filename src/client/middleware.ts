@@ -4,7 +4,7 @@
  * Invariant: a request is known by its path alone, since its address is any cloud's.
  */
 import type { Labels } from "../engine/identify.ts";
-import { callProvider, type Caller } from "./fetch.ts";
+import { callProvider, carriedByMiddleware, type Caller } from "./fetch.ts";
 import { urlOf, type Fetch, type FetchInit } from "./request.ts";
 
 /** For the option `middleware` of `@anthropic-ai/sdk` and of its clients for other clouds. */
@@ -26,7 +26,9 @@ export function createMiddleware(caller: Caller, around: () => Labels): SdkMiddl
     const place = { target: { provider: "anthropic" as const, base }, path: url.pathname.slice(pathAt) + url.search };
     // What comes behind reads the body as text, to sign or to encode it.
     const fetch: Fetch = (input, init) =>
-      next({ ...request, ...init, url: urlOf(input)?.href ?? request.url, body: textOf(init?.body) });
+      carriedByMiddleware.run(true, () =>
+        next({ ...request, ...init, url: urlOf(input)?.href ?? request.url, body: textOf(init?.body) }),
+      );
     const init = request as FetchInit;
     return callProvider({ ...caller, fetch }, { input: request.url, init, url, place, labels: around() });
   };

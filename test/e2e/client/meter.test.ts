@@ -290,7 +290,8 @@ describe("in its surroundings", () => {
     );
     const signal = await new Promise((resolve) => execFile(process.execPath, [file], (error) => resolve(error?.signal)));
     expect(signal).toBe("SIGKILL");
-    expect(await bench.calls()).toMatchObject([{ status: "reserved" }]);
+    // Held, or found already by the Purser that runs beside it: it looks every few seconds.
+    expect(await bench.calls()).toMatchObject([{ status: expect.stringMatching(/^(reserved|expired)$/) as string }]);
 
     const next = await createPurser({ config, ledger: bench.ledgerPath });
     try {

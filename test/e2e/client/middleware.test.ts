@@ -48,6 +48,17 @@ describe.each([
     expect(signed).toHaveLength(2);
   });
 
+  it("beside purser.fetch counts a call once", async () => {
+    const { purser, calls, simulator, url } = await startClientBench();
+    const client = new Sdk({ apiKey: "sk-test", baseURL: url, fetch: purser.fetch, middleware: [purser.middleware] });
+
+    await client.messages.create(REQUEST);
+    await client.messages.stream(REQUEST).finalMessage();
+
+    expect((await calls()).map(({ status }) => status)).toEqual(["settled", "settled"]);
+    expect(sumOf(await calls())).toBe(simulator.bill.totalNanoUsd);
+  });
+
   it("changes the request before it is signed", async () => {
     const bench = await startClientBench({
       limits: [{ name: "cheaper", per: "all", usd: 100, every: "day", at: { "$0.000001": "downgrade", "100%": "stop" } }],
