@@ -43,11 +43,10 @@ export async function startEngine(input: {
   const me = describeThisProcess(ids.next("own"), clock.nowMs());
   let { config } = input;
   let book = priceBookOf(config);
-  const configure = ({ version, limits, downgrade }: Config): Promise<void> =>
-    ledger.configure({ version, limits, downgrade, atMs: clock.nowMs() });
+  const configure = ({ version, limits, downgrade }: Config, isOnlyIfNone = false): Promise<void> =>
+    ledger.configure({ version, limits, downgrade, atMs: clock.nowMs(), isOnlyIfNone });
 
-  const isUnsaid = input.keepsLimits === true && config.isDefaultLimit && (await ledger.limits()).length > 0;
-  if (!isUnsaid) await configure(config);
+  await configure(config, input.keepsLimits === true && config.isDefaultLimit);
   const rules = (): Rules => ({
     book,
     downgrade: config.downgrade,

@@ -43,6 +43,8 @@ export interface Ledger {
     limits: readonly Limit[];
     downgrade: ReadonlyMap<string, string>;
     atMs: number;
+    /** True: only where none are in force, looked at in the same step. @defaultValue false */
+    isOnlyIfNone?: boolean;
   }): Promise<void>;
 
   /** The limits in force, as they were last configured; empty before any were. */

@@ -80,6 +80,19 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
         expect(answers.filter(([answer]) => answer?.outcome === "reserved")).toHaveLength(7);
       });
 
+      test("limits that hold only where there are none take nobody's place, whoever comes first", async () => {
+        const names = async (): Promise<string[]> => (await ledger.limits()).map(({ name: limit }) => limit);
+        const builtIn = { ...rulesOf([limitOf({ name: "built-in" })]), isOnlyIfNone: true };
+        const written = rulesOf([limitOf({ name: "written" })], NOON_MS, "v2");
+
+        // Asked for at once: which of the two comes first makes no difference.
+        await Promise.all([ledger.configure(builtIn), ledger.configure(written), ledger.configure(builtIn)]);
+        expect(await names()).toEqual(["written"]);
+
+        await ledger.configure(builtIn);
+        expect(await names()).toEqual(["written"]);
+      });
+
       test("a limit of zero admits nothing", async () => {
         await ledger.configure(rulesOf([limitOf({ amount: 0n })]));
 

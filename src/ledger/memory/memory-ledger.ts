@@ -102,6 +102,7 @@ export class MemoryLedger implements Ledger {
   async configure(rules: Parameters<Ledger["configure"]>[0]): Promise<void> {
     this.#assertOpen();
     const book = this.#book;
+    if (rules.isOnlyIfNone === true && book.limits.limits.length > 0) return;
     const counted = seriesOf(book.limits);
     book.limits = compileLimits(rules);
     const added = new Set([...seriesOf(book.limits)].filter((series) => !counted.has(series)));

@@ -278,7 +278,9 @@ export class Batches {
   }
 
   /** The same rules again change nothing: every process configures when it starts. */
-  #configure({ version, limits, downgrade, atMs }: Extract<Work, { kind: "configure" }>["rules"]): void {
+  #configure(wanted: Extract<Work, { kind: "configure" }>["rules"]): void {
+    const { version, limits, downgrade, atMs, isOnlyIfNone = false } = wanted;
+    if (isOnlyIfNone && this.#readLimits().limits.length > 0) return;
     const rules = toJson({ limits, downgrade });
     const current = this.#statements.readConfig();
     if (current?.rules === rules && current.version === version) return;
