@@ -82,8 +82,8 @@ export function describeLedger(name: string, open: () => Promise<Ledger>): void 
 
       test("limits that hold only where there are none take nobody's place, whoever comes first", async () => {
         const names = async (): Promise<string[]> => (await ledger.limits()).map(({ name: limit }) => limit);
-        const builtIn = { ...rulesOf([limitOf({ name: "built-in" })]), isOnlyIfNone: true };
-        const written = rulesOf([limitOf({ name: "written" })], NOON_MS, "v2");
+        const builtIn = { ...rulesOf([limitOf({ name: "built-in", amount: 5n })]), isOnlyIfNone: true };
+        const written = rulesOf([limitOf({ name: "written", amount: 1n })], NOON_MS, "v2");
 
         // Asked for at once: which of the two comes first makes no difference.
         await Promise.all([ledger.configure(builtIn), ledger.configure(written), ledger.configure(builtIn)]);
